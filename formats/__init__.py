@@ -1,0 +1,1 @@
+"""The formats of the files that people and pipelines write; parse_config is the door."""
