@@ -1,0 +1,461 @@
+"""What was seen, what is done, what failed: one SQLite file, `.mirror/state.db`.
+
+A rollback journal and full synchronisation, because mirrors live on network file systems, where a
+write-ahead log does not work, and because what a commit here says must survive a power cut. One
+thread uses a State: the run's coordinator.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror.errors import LocalError
+from mirror.plan import Known
+
+
+VERSION = 1
+
+QUEUED = "queued"
+COMMITTING = "committing"
+DONE = "done"
+SKIPPED = "skipped"
+
+_SCHEMA = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE product (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    last_fileset TEXT,          -- what ?NAME asks for
+    selection TEXT,             -- select and since under which its rows were judged
+    relist INTEGER NOT NULL DEFAULT 0,         -- ask for the whole list next time
+    ignores_query INTEGER NOT NULL DEFAULT 0,  -- the server answers ?NAME with the whole list
+    newest TEXT,                -- the newest registration time seen
+    listed_at TEXT,
+    type TEXT NOT NULL DEFAULT 'ipp-dist',
+    description TEXT NOT NULL DEFAULT '',
+    shown INTEGER NOT NULL DEFAULT 0           -- the root list shows it
+);
+CREATE TABLE header (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE fileset (
+    id INTEGER PRIMARY KEY,     -- in the order in which the lists showed them
+    product INTEGER NOT NULL REFERENCES product (id),
+    name TEXT NOT NULL,
+    registered TEXT NOT NULL,
+    type TEXT NOT NULL,
+    header INTEGER NOT NULL REFERENCES header (id),
+    row TEXT NOT NULL,          -- as the product's list shows it
+    state TEXT NOT NULL,
+    fault TEXT,
+    faulty_file TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    failed_run INTEGER NOT NULL DEFAULT 0,
+    files INTEGER,
+    bytes INTEGER,
+    seconds REAL,
+    done_at TEXT,
+    info_dir TEXT,
+    data_dir TEXT,
+    held INTEGER NOT NULL DEFAULT 0,           -- the lists contradict each other about it
+    gone INTEGER NOT NULL DEFAULT 0,           -- the list has lost it; what we have stays
+    repair TEXT,                -- files to be fetched again; all of them if NULL
+    hook INTEGER NOT NULL DEFAULT 0,           -- after_fileset has still to run
+    to_list INTEGER NOT NULL DEFAULT 0,        -- has still to be added to store/'s lists
+    UNIQUE (product, name)
+);
+CREATE INDEX fileset_queue ON fileset (attempts, id) WHERE state = '{QUEUED}';
+CREATE INDEX fileset_committing ON fileset (id) WHERE state = '{COMMITTING}';
+CREATE INDEX fileset_held ON fileset (product) WHERE held = 1;
+CREATE INDEX fileset_hook ON fileset (id) WHERE hook = 1;
+CREATE INDEX fileset_list ON fileset (product, id) WHERE to_list = 1;
+CREATE TABLE manifest (fileset INTEGER PRIMARY KEY, entries BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What is known of a product."""
+
+    id: int
+    name: str
+    last_fileset: str | None
+    selection: str | None
+    relist: bool
+    ignores_query: bool
+    newest: str | None
+    listed_at: str | None
+    type: str
+    description: str
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fileset:
+    """A fileset as the state holds it."""
+
+    id: int
+    product: str
+    name: str
+    registered: str
+    header: str
+    row: str
+    state: str
+    fault: str | None
+    faulty_file: str | None
+    attempts: int
+    files: int | None
+    bytes: int | None
+    info_dir: str | None
+    data_dir: str | None
+    repair: str | None
+
+    @property
+    def repair_files(self) -> frozenset[str] | None:
+        """The names to fetch again, or None for the whole fileset."""
+        return None if self.repair is None else frozenset(self.repair.split("\n"))
+
+
+_FILESET = (
+    "SELECT f.id, p.name, f.name, f.registered, h.text, f.row, f.state, f.fault, f.faulty_file,"
+    " f.attempts, f.files, f.bytes, f.info_dir, f.data_dir, f.repair FROM fileset f"
+    " JOIN product p ON p.id = f.product JOIN header h ON h.id = f.header "
+)
+_PRODUCT = (
+    "SELECT id, name, last_fileset, selection, relist, ignores_query, newest, listed_at, type,"
+    " description, shown FROM product "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewFileset:
+    """A row of a product's list on its way into the state."""
+
+    id: int
+    name: str
+    registered: str
+    type: str
+    header: int
+    row: str
+    state: str
+
+
+class State:
+    """The state of one mirror."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._db = database
+
+    @classmethod
+    def open(cls, path: Path) -> "State":
+        """Open the state, or begin it. Raises LocalError where it is damaged or too new."""
+        database = _connect(str(path))
+        with _told(path):
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise LocalError(
+                    f"{path} was written by a newer version of this program (format {version}, "
+                    f"known is {VERSION}); install that version, nothing was changed"
+                )
+            if version == 0:
+                if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    raise LocalError(f"{path} is not a state of this program; move it away")
+                database.executescript(
+                    f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT"
+                )
+            # Touch what a truncated file has lost, before anything relies on it.
+            database.execute("SELECT max(id) FROM fileset").fetchone()
+        return cls(database)
+
+    @classmethod
+    def scratch(cls, path: Path) -> "State":
+        """A private copy of the state at `path` (empty if there is none), gone when closed.
+
+        For a dry run, which decides everything as a real one does and changes nothing on disk.
+        """
+        database = _connect("")
+        if path.exists():
+            with _told(path):
+                source = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+                try:
+                    source.backup(database)
+                finally:
+                    source.close()
+        if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+            database.executescript(f"{_SCHEMA}PRAGMA user_version = {VERSION}")
+        return cls(database)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing of what is done inside, durable when it ends."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def meta(self, key: str) -> str | None:
+        """A single value kept under `key`."""
+        found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep a single value under `key`."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    # Products
+
+    def product(self, name: str) -> Product:
+        """What is known of a product; a new one is begun."""
+        found = self._db.execute(_PRODUCT + "WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            self._db.execute("INSERT INTO product (name) VALUES (?)", (name,))
+            found = self._db.execute(_PRODUCT + "WHERE name = ?", (name,)).fetchone()
+        return Product(*found)
+
+    def products(self) -> list[Product]:
+        """All products that were ever listed."""
+        return [Product(*found) for found in self._db.execute(_PRODUCT + "ORDER BY id")]
+
+    def is_known(self, name: str) -> bool:
+        """Whether a product was listed before."""
+        sql = "SELECT 1 FROM product WHERE name = ? AND listed_at IS NOT NULL"
+        return self._db.execute(sql, (name,)).fetchone() is not None
+
+    def set_product(self, product: int, **columns: object) -> None:
+        """Change columns of a product."""
+        names = ", ".join(f"{name} = ?" for name in columns)
+        self._db.execute(f"UPDATE product SET {names} WHERE id = ?", (*columns.values(), product))
+
+    # Filesets on their way in
+
+    def header_id(self, text: str) -> int:
+        """The number under which a header line is kept."""
+        self._db.execute("INSERT OR IGNORE INTO header (text) VALUES (?)", (text,))
+        found = self._db.execute("SELECT id FROM header WHERE text = ?", (text,)).fetchone()
+        return int(found[0])
+
+    def next_id(self) -> int:
+        """The first free fileset number."""
+        return int(self._db.execute("SELECT ifnull(max(id), 0) + 1 FROM fileset").fetchone()[0])
+
+    def known(self, product: int, names: Sequence[str]) -> dict[str, Known]:
+        """What is known of these filesets of a product, by name."""
+        marks = ",".join("?" * len(names))
+        rows = self._db.execute(
+            "SELECT name, id, registered, type, state, held, gone FROM fileset"
+            f" WHERE product = ? AND name IN ({marks})",
+            (product, *names),
+        )
+        return {row[0]: Known(*row[1:]) for row in rows}
+
+    def add(self, product: int, filesets: Iterable[NewFileset]) -> None:
+        """Take in filesets that were not known."""
+        self._db.executemany(
+            "INSERT INTO fileset (id, product, name, registered, type, header, row, state)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    one.id,
+                    product,
+                    one.name,
+                    one.registered,
+                    one.type,
+                    one.header,
+                    one.row,
+                    one.state,
+                )
+                for one in filesets
+            ),
+        )
+
+    def replace(self, known: int, one: NewFileset) -> None:
+        """Take in a later registration of a known fileset, which moves to the end of the order.
+
+        The manifest of what is in the tree stays until the new one is done.
+        """
+        self._db.execute(
+            "UPDATE fileset SET id = ?, registered = ?, type = ?, header = ?, row = ?, state = ?,"
+            " fault = NULL, faulty_file = NULL, attempts = 0, failed_run = 0, repair = NULL,"
+            " held = 0, gone = 0 WHERE id = ?",
+            (one.id, one.registered, one.type, one.header, one.row, one.state, known),
+        )
+        self._db.execute("UPDATE manifest SET fileset = ? WHERE fileset = ?", (one.id, known))
+
+    def set_states(self, changes: Iterable[tuple[str, int]]) -> None:
+        """Change the state of filesets: (state, fileset number)."""
+        self._db.executemany("UPDATE fileset SET state = ? WHERE id = ?", changes)
+
+    def hold(self, fileset: int, fault: str) -> None:
+        """Keep a fileset as it is until the lists agree about it again."""
+        self._db.execute("UPDATE fileset SET held = 1, fault = ? WHERE id = ?", (fault, fileset))
+
+    def release(self, fileset: int) -> None:
+        """The list shows a fileset as it should: it is neither held nor gone."""
+        sql = "UPDATE fileset SET held = 0, gone = 0, fault = NULL WHERE id = ?"
+        self._db.execute(sql, (fileset,))
+
+    def mark_gone(self, filesets: Iterable[int]) -> None:
+        """The list has lost these filesets: what is here stays, what is queued is not fetched."""
+        self._db.executemany("UPDATE fileset SET gone = 1 WHERE id = ?", ((i,) for i in filesets))
+
+    def present(self, product: int) -> Iterator[int]:
+        """The numbers of a product's filesets that its list had when it was last read whole."""
+        sql = "SELECT id FROM fileset WHERE product = ? AND gone = 0"
+        return (row[0] for row in self._db.execute(sql, (product,)))
+
+    def has_held(self, product: int) -> bool:
+        """Whether a product has held filesets."""
+        sql = "SELECT 1 FROM fileset WHERE product = ? AND held = 1"
+        return self._db.execute(sql, (product,)).fetchone() is not None
+
+    def of_product(self, product: int, *states: str) -> Iterator[Fileset]:
+        """The filesets of a product in any of the given states, in the order of the list."""
+        marks = ",".join("?" * len(states))
+        sql = f"{_FILESET}WHERE f.product = ? AND f.state IN ({marks}) ORDER BY f.id"
+        return (Fileset(*row) for row in self._db.execute(sql, (product, *states)))
+
+    def by_id(self, fileset: int) -> Fileset:
+        """One fileset."""
+        found = self._db.execute(_FILESET + "WHERE f.id = ?", (fileset,)).fetchone()
+        return Fileset(*found)
+
+    # Filesets in work
+
+    def queue(self, run: int, after: tuple[int, int], count: int) -> list[Fileset]:
+        """The next queued filesets after (attempts, number): untried ones first.
+
+        Those that failed in this run are left out, so that each is tried once a run.
+        """
+        sql = (
+            f"{_FILESET}WHERE f.state = '{QUEUED}' AND f.failed_run < ?"
+            " AND f.held = 0 AND f.gone = 0 AND (f.attempts, f.id) > (?, ?)"
+            " ORDER BY f.attempts, f.id LIMIT ?"
+        )
+        return [Fileset(*row) for row in self._db.execute(sql, (run, *after, count))]
+
+    def queued(self) -> dict[str, int]:
+        """How many filesets of each product are queued."""
+        sql = (
+            "SELECT p.name, count(*) FROM fileset f JOIN product p ON p.id = f.product"
+            f" WHERE f.state = '{QUEUED}' AND f.gone = 0 GROUP BY p.id"
+        )
+        return dict(self._db.execute(sql).fetchall())
+
+    def committing(self) -> list[Fileset]:
+        """The filesets that a killed run left on their way into the tree."""
+        sql = f"{_FILESET}WHERE f.state = '{COMMITTING}' ORDER BY f.id"
+        return [Fileset(*row) for row in self._db.execute(sql)]
+
+    def is_queued(self, fileset: int) -> bool:
+        """Whether a fileset is still to be fetched, so that what is fetched of it is of use."""
+        sql = f"SELECT 1 FROM fileset WHERE id = ? AND state = '{QUEUED}' AND gone = 0"
+        return self._db.execute(sql, (fileset,)).fetchone() is not None
+
+    def fail(self, fileset: int, run: int, fault: str, file: str | None) -> None:
+        """Record the fault of a fileset, which stays queued."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE fileset SET fault = ?, faulty_file = ?, attempts = attempts + 1,"
+                " failed_run = ? WHERE id = ?",
+                (fault, file, run, fileset),
+            )
+
+    def begin_commit(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        """Record that these filesets, whose manifests are given, are moving into the tree.
+
+        From here on a killed run is completed by the next one without asking the network.
+        """
+        with self.transaction():
+            for fileset, manifest in entries:
+                self._db.execute(
+                    f"UPDATE fileset SET state = '{COMMITTING}' WHERE id = ?", (fileset,)
+                )
+                self._db.execute(
+                    "INSERT OR REPLACE INTO manifest VALUES (?, ?)", (fileset, manifest)
+                )
+
+    def finish(self, done: Iterable[dict[str, object]]) -> None:
+        """Record filesets that stand in the tree, durably, as done.
+
+        Each with: id, files, bytes, seconds, done_at, info_dir, data_dir, hook, to_list.
+        """
+        with self.transaction():
+            self._db.executemany(
+                f"UPDATE fileset SET state = '{DONE}', fault = NULL, faulty_file = NULL,"
+                " attempts = 0, repair = NULL, files = :files, bytes = :bytes, seconds = :seconds,"
+                " done_at = :done_at, info_dir = :info_dir, data_dir = :data_dir, hook = :hook,"
+                " to_list = :to_list WHERE id = :id",
+                done,
+            )
+
+    def manifest(self, fileset: int) -> bytes | None:
+        """The packed manifest of a fileset."""
+        sql = "SELECT entries FROM manifest WHERE fileset = ?"
+        found = self._db.execute(sql, (fileset,)).fetchone()
+        return found[0] if found else None
+
+    def requeue(self, fileset: int, files: Iterable[str] | None) -> None:
+        """Queue a done fileset again, to fetch `files` of it anew (all if None)."""
+        repair = None if files is None else "\n".join(sorted(files))
+        self._db.execute(
+            f"UPDATE fileset SET state = '{QUEUED}', attempts = 0, failed_run = 0, repair = ?"
+            " WHERE id = ?",
+            (repair, fileset),
+        )
+
+    # What is left to do after a fileset is done
+
+    def hooks(self) -> list[Fileset]:
+        """The done filesets for which after_fileset has still to run."""
+        return [Fileset(*row) for row in self._db.execute(_FILESET + "WHERE f.hook = 1")]
+
+    def hook_done(self, fileset: int) -> None:
+        """after_fileset has run for this fileset."""
+        self._db.execute("UPDATE fileset SET hook = 0 WHERE id = ?", (fileset,))
+
+    def to_list(self, product: int) -> list[Fileset]:
+        """The done filesets of a product that store/'s lists do not show yet, in upstream order."""
+        sql = f"{_FILESET}WHERE f.product = ? AND f.to_list = 1 ORDER BY f.id"
+        return [Fileset(*row) for row in self._db.execute(sql, (product,))]
+
+    def listed(self, filesets: Iterable[int]) -> None:
+        """store/'s lists show these filesets now."""
+        self._db.executemany(
+            "UPDATE fileset SET to_list = 0 WHERE id = ?", ((one,) for one in filesets)
+        )
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    try:
+        database = sqlite3.connect(name, isolation_level=None, timeout=60)
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA journal_mode = TRUNCATE")
+        database.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        raise _trouble(Path(name), error) from None
+    return database
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises about a damaged or unreadable file into what to do about it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _trouble(path, error) from None
+
+
+def _trouble(path: Path, error: sqlite3.Error) -> LocalError:
+    if isinstance(error, sqlite3.OperationalError):
+        return LocalError(f"{path}: {error}")
+    return LocalError(
+        f"{path} is damaged ({error}); move it away and run update_mirror.py --verify --repair,"
+        " which builds it anew from the tree"
+    )
