@@ -167,6 +167,9 @@ class _Intake:
             self._last_seen |= one.id == self._last_id
             if verdict is Verdict.SAME and (one.held or one.gone):
                 self._state.release(one.id)
+            elif verdict is Verdict.FOUND:
+                self._state.adopt(one.id, self._new(row))
+                self.listing.new -= 1
             elif verdict is Verdict.AGAIN:
                 known[row.name] = self._replace(row, one)
             elif verdict is Verdict.CONFLICT:

@@ -9,7 +9,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -32,6 +32,9 @@ MAX_HOPS = 5
 FIRST_PAUSE = 0.5
 """Seconds before the first repetition; every further one waits twice as long, with jitter."""
 
+MAX_CUT_BURSTS = 3
+"""Bursts cut in a row after which a server is taken for one that does not pipeline."""
+
 LONGEST_PAUSE = 60.0
 LONGEST_RETRY_AFTER = 3600.0
 """Seconds that a server may make us wait before we rather come back with the next run."""
@@ -46,10 +49,12 @@ class DataStore:
         self._rate = RateLimit(config.rate_limit)
         self.addresses = [read_address(uri, config) for uri in config.top_uri]
         self._current = 0
+        self._cut_bursts = 0
         self._session: Session | None = None
         self._local = threading.local()
         self._connections: set[Connection] = set()
-        self._lock = threading.Lock()
+        # A signal handler may want it while this very thread holds it.
+        self._lock = threading.RLock()
         agent = config.user_agent or f"update_mirror/{__version__}"
         # The sums are of the raw bytes, so nothing may be compressed on the way.
         self._headers = {"User-Agent": agent, "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -127,32 +132,42 @@ class DataStore:
 
         return self.attempt(operation)
 
-    def burst(self, address: Address, paths: Sequence[Sequence[str]]) -> Iterator[Body]:
+    def turn(self) -> None:
+        """Ask the next address from now on, if there is one: this one sends wrong bytes."""
+        self._current = (self._current + 1) % len(self.addresses)
+
+    def can_burst(self) -> bool:
+        """Whether this thread's connection is open, has answered before, and takes bursts."""
+        address = self.addresses[self._current]
+        if not address.direct or self._cut_bursts >= MAX_CUT_BURSTS:
+            return False
+        connection = self._connection(address)
+        return connection.is_open and connection.served > 0
+
+    def burst(self, paths: Sequence[Sequence[str]]) -> Generator[Body, None, None]:
         """Ask for several small files at once on one connection and yield the answers in order.
 
         The caller reads every body to its end before it takes the next, and stops at the first
-        oddity: this is a short cut for what goes well, without redirects and repetitions.
+        oddity: this is a short cut for what goes well, without redirects and repetitions. A
+        server that cuts bursts is asked for one file at a time after a few of them.
         Raises TransportError.
         """
+        address = self.addresses[self._current]
         targets = [
             address.path + "/".join(quote(one, safe="+:") for one in segments) for segments in paths
         ]
         connection = self._connection(address)
-        if not connection.is_open:
-            connection.open()
-        connection.send(request_bytes(address.host, targets, self._headers))
         try:
+            connection.send(request_bytes(address.host, targets, self._headers))
             for _ in targets:
                 answer = connection.answer()
                 yield Body(answer, self._config, self._halt, self._rate)
                 answer.close()
         except BaseException:
+            self._cut_bursts += 1
             connection.close()
             raise
-
-    def can_burst(self, address: Address) -> bool:
-        """Whether this thread's connection to `address` is open and has answered before."""
-        return address.direct and self._connection(address).served > 0
+        self._cut_bursts = 0
 
     def abort(self) -> None:
         """Break every connection, so that threads that wait for bytes come to their end."""

@@ -36,7 +36,7 @@ def unpack(packed: bytes | None) -> list[Entry]:
     if packed is None:
         return []
     entries = []
-    for line in zlib.decompress(packed).decode().splitlines():
+    for line in zlib.decompress(packed).decode().split("\n")[:-1]:
         source, target, size, total, origin = line.split("\t")
         entries.append(Entry(source, target, int(size), total, origin))
     return entries

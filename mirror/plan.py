@@ -83,6 +83,7 @@ class Verdict(Enum):
     SAME = "same"
     AGAIN = "registered again, later"
     CONFLICT = "registered otherwise, not later"
+    FOUND = "found in the tree, its registration not known yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,8 @@ def judge(row: FilesetRow, known: Known | None) -> Verdict:
     """Compare a listed fileset with the known one of that name (FAULTS L2, L11)."""
     if known is None:
         return Verdict.NEW
+    if not known.registered:
+        return Verdict.FOUND
     if (row.registered, row.type) == (known.registered, known.type):
         return Verdict.SAME
     return Verdict.AGAIN if row.registered > known.registered else Verdict.CONFLICT

@@ -14,7 +14,6 @@ from pathlib import Path
 from mirror.errors import LocalError
 from mirror.plan import Known
 
-
 VERSION = 1
 
 QUEUED = "queued"
@@ -35,7 +34,8 @@ CREATE TABLE product (
     listed_at TEXT,
     type TEXT NOT NULL DEFAULT 'ipp-dist',
     description TEXT NOT NULL DEFAULT '',
-    shown INTEGER NOT NULL DEFAULT 0           -- the root list shows it
+    stored_last TEXT,           -- the last fileset that store/'s list shows
+    stored_time TEXT
 );
 CREATE TABLE header (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE fileset (
@@ -87,7 +87,8 @@ class Product:
     listed_at: str | None
     type: str
     description: str
-    shown: bool
+    stored_last: str | None
+    stored_time: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ _FILESET = (
 )
 _PRODUCT = (
     "SELECT id, name, last_fileset, selection, relist, ignores_query, newest, listed_at, type,"
-    " description, shown FROM product "
+    " description, stored_last, stored_time FROM product "
 )
 
 
@@ -138,6 +139,21 @@ class NewFileset:
     header: int
     row: str
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A product in figures; `bytes` and `seconds` are of what is done."""
+
+    product: str
+    listed: int
+    done: int
+    queued: int
+    failed: int
+    bytes: int
+    seconds: float
+    newest: str | None
+    last_fileset: str | None
 
 
 class State:
@@ -348,6 +364,14 @@ class State:
         )
         return dict(self._db.execute(sql).fetchall())
 
+    def adopt(self, known: int, one: NewFileset) -> None:
+        """Take in the row of a fileset that was found in the tree when the state was rebuilt."""
+        self._db.execute(
+            "UPDATE fileset SET id = ?, registered = ?, type = ?, header = ?, row = ? WHERE id = ?",
+            (one.id, one.registered, one.type, one.header, one.row, known),
+        )
+        self._db.execute("UPDATE manifest SET fileset = ? WHERE fileset = ?", (one.id, known))
+
     def committing(self) -> list[Fileset]:
         """The filesets that a killed run left on their way into the tree."""
         sql = f"{_FILESET}WHERE f.state = '{COMMITTING}' ORDER BY f.id"
@@ -395,6 +419,12 @@ class State:
                 done,
             )
 
+    def rebuilt(self, fileset: int, manifest: bytes, info_dir: str) -> None:
+        """Keep what is known of a fileset that was found in the tree."""
+        self._db.execute("INSERT INTO manifest VALUES (?, ?)", (fileset, manifest))
+        sql = "UPDATE fileset SET info_dir = ? WHERE id = ?"
+        self._db.execute(sql, (info_dir, fileset))
+
     def manifest(self, fileset: int) -> bytes | None:
         """The packed manifest of a fileset."""
         sql = "SELECT entries FROM manifest WHERE fileset = ?"
@@ -410,6 +440,24 @@ class State:
             (repair, fileset),
         )
 
+    # Figures
+
+    def summaries(self) -> list[Summary]:
+        """Every product in figures."""
+        sql = (
+            "SELECT p.name, count(f.id), ifnull(sum(f.state = 'done'), 0),"
+            " ifnull(sum(f.state = 'queued' AND f.gone = 0), 0),"
+            " ifnull(sum(f.state = 'queued' AND f.gone = 0 AND f.fault IS NOT NULL), 0),"
+            " ifnull(sum(f.bytes), 0), ifnull(sum(f.seconds), 0), p.newest, p.last_fileset"
+            " FROM product p LEFT JOIN fileset f ON f.product = p.id GROUP BY p.id ORDER BY p.id"
+        )
+        return [Summary(*row) for row in self._db.execute(sql)]
+
+    def faulty(self) -> list[Fileset]:
+        """The filesets with a fault that is not mended yet."""
+        sql = f"{_FILESET}WHERE f.fault IS NOT NULL AND f.gone = 0 ORDER BY f.id"
+        return [Fileset(*row) for row in self._db.execute(sql)]
+
     # What is left to do after a fileset is done
 
     def hooks(self) -> list[Fileset]:
@@ -422,7 +470,9 @@ class State:
 
     def to_list(self, product: int) -> list[Fileset]:
         """The done filesets of a product that store/'s lists do not show yet, in upstream order."""
-        sql = f"{_FILESET}WHERE f.product = ? AND f.to_list = 1 ORDER BY f.id"
+        sql = (
+            f"{_FILESET}WHERE f.product = ? AND f.to_list = 1 AND f.state = '{DONE}' ORDER BY f.id"
+        )
         return [Fileset(*row) for row in self._db.execute(sql, (product,))]
 
     def listed(self, filesets: Iterable[int]) -> None:

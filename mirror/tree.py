@@ -92,6 +92,11 @@ class Stage:
         return self.base / "made"
 
     @property
+    def dumps(self) -> Path:
+        """Where a config dump is rewritten before it takes the old one's place."""
+        return self.base / "dumps"
+
+    @property
     def index(self) -> Path:
         """The fileset's list as served, which says what the verified files were verified by."""
         return self.base / "index.txt"

@@ -1,0 +1,48 @@
+# What a user or a builder types. Everything happens in a virtual environment in the checkout.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help test check demo pyz clean
+
+help:
+	@echo "make demo   build a sample Data Store, mirror it, mirror again after news"
+	@echo "make test   run the tests"
+	@echo "make check  ruff and mypy --strict"
+	@echo "make pyz    build update_mirror.pyz, the client in one file"
+	@echo "make clean  remove what the others made"
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,fast]'
+	touch $@
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: $(READY)
+	$(BIN)/python -m server demo
+
+pyz: update_mirror.pyz
+
+update_mirror.pyz: $(READY) update_mirror.py parse_config.py $(wildcard mirror/*.py formats/*.py)
+	rm -rf build/pyz
+	mkdir -p build/pyz
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	    --target build/pyz requests tqdm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	    --target build/pyz --no-binary PyYAML PyYAML
+	cp -r update_mirror.py parse_config.py mirror formats build/pyz/
+	find build/pyz -name '__pycache__' -prune -exec rm -rf {} +
+	rm -rf build/pyz/bin
+	$(BIN)/python -m zipapp build/pyz --main update_mirror:command \
+	    --python '/usr/bin/env python3' --compress --output $@
+
+clean:
+	rm -rf $(VENV) build demo update_mirror.pyz .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,59 @@
+"""A fileset into the tree: flushed, moved by renames, flushed again, recorded (DESIGN).
+
+The order is what makes a kill or a power cut at any instant harmless: data is durable before the
+state says `committing`, `committing` is recorded before the first rename, and `done` only after
+the directories are durable. Filesets that are ready together go together, because a flush costs
+about the same for one as for fifty.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mirror import disk
+from mirror.errors import LocalError
+from mirror.manifest import Entry
+
+
+def flush_sources(stages: Sequence[tuple[Path, Sequence[Entry]]]) -> None:
+    """Make the staged files of some filesets durable: (staging directory, entries) each."""
+    disk.flush(base / entry.source for base, entries in stages for entry in entries)
+
+
+def move_in(root: Path, stages: Sequence[tuple[Path, Sequence[Entry]]]) -> None:
+    """Rename the staged files into the tree and make that durable.
+
+    Called again after a kill it goes on where it was: what is no longer in staging is in the
+    tree. Raises LocalError where a file is in neither.
+    """
+    touched: dict[Path, None] = {}
+    for base, entries in stages:
+        for entry in entries:
+            target = root / entry.target
+            try:
+                disk.move(base / entry.source, target)
+            except LocalError:
+                if (base / entry.source).exists() or not _is_there(target, entry):
+                    raise
+            touched[target.parent] = None
+    disk.flush(_with_ancestors(root, touched))
+
+
+def _is_there(target: Path, entry: Entry) -> bool:
+    try:
+        return os.stat(target, follow_symlinks=False).st_size == entry.size
+    except OSError:
+        return False
+
+
+def _with_ancestors(root: Path, directories: Iterable[Path]) -> list[Path]:
+    """The directories and all above them up to the root: any of them may be new."""
+    wanted: dict[Path, None] = {}
+    for directory in directories:
+        above = directory
+        while above not in wanted:
+            wanted[above] = None
+            if above == root:
+                break
+            above = above.parent
+    return list(wanted)

@@ -1,0 +1,48 @@
+"""--dry-run: the plan of a run, one line a fileset, and nothing changed on disk."""
+
+from typing import TYPE_CHECKING
+
+from mirror.datastore import DataStore
+from mirror.errors import MirrorError
+from mirror.halt import Halt
+from mirror.job import read_raw_list
+from mirror.listing import read_files
+from mirror.plan import plan_fileset
+from mirror.report import Report, size_text
+from mirror.run import Options, list_products
+from mirror.state import State
+from mirror.tree import Tree
+
+if TYPE_CHECKING:
+    from formats.mirror_yaml import Config
+
+
+def dry_run(config: "Config", options: Options, report: Report) -> None:
+    """Print what a run would fetch: product, fileset, files, bytes; then the totals."""
+    state = State.scratch(Tree(config.mirror_root).state)
+    store = DataStore(config, Halt())
+    try:
+        list_products(config, options, report, state, store)
+        _print_plan(options, report, state, store)
+    finally:
+        state.close()
+
+
+def _print_plan(options: Options, report: Report, state: State, store: DataStore) -> None:
+    filesets = files = size = 0
+    after = (-1, 0)
+    while page := state.queue(1 << 60, after, 64):
+        for fileset in page:
+            after = (fileset.attempts, fileset.id)
+            if fileset.product not in report.products or filesets == options.limit:
+                continue
+            filesets += 1
+            try:
+                plan = plan_fileset(read_files([read_raw_list(store, fileset)]))
+            except MirrorError as error:
+                report.fault(str(error), fileset.product, fileset.name)
+                continue
+            files += len(plan.files)
+            size += plan.size
+            print(f"{fileset.product} {fileset.name} {len(plan.files)} {plan.size}")
+    print(f"total: {filesets} filesets, {files} files, {size} bytes ({size_text(size)})")

@@ -1,0 +1,157 @@
+"""What a run finds of the ones before it: half-moved filesets, leftovers, a lost state."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mirror import disk, manifest
+from mirror.commit import move_in
+from mirror.errors import IntegrityError, LocalError
+from mirror.listing import read_files
+from mirror.manifest import Entry
+from mirror.plan import FilesetPlan, Kind, plan_fileset
+from mirror.state import DONE, NewFileset, State
+from mirror.transfer import done_record
+from mirror.tree import Tree
+
+
+def prepare(tree: Tree, *, store: bool) -> None:
+    """Make the directories and see that they will do. Raises LocalError before any download."""
+    wanted = [tree.root, tree.private, tree.partial, tree.staging, *tree.visible[: 2 + store]]
+    for path in wanted:
+        with disk.told(path):
+            path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise LocalError(f"{path} cannot be written to by this user; mend its permissions")
+    if not disk.same_file_system(wanted):
+        raise LocalError(
+            f"the directories below {tree.root} are on different file systems, but files must be "
+            "renamed between them; put data/, info/, store/ and .mirror/ on one"
+        )
+    probe = tree.private / "probe"
+    disk.write_file(probe, b"")
+    disk.remove(probe)
+
+
+def check_not_lost(tree: Tree) -> None:
+    """Refuse to begin a new state over a tree that has filesets (FAULTS D8)."""
+    there = tree.state.exists() and tree.state.stat().st_size > 0
+    if there or next(_info_dirs(tree), None) is None:
+        return
+    raise LocalError(
+        f"{tree.state} is missing or empty, but {tree.root}/info holds filesets; put the file "
+        "back, or run update_mirror.py --verify --repair, which builds it anew from the tree"
+    )
+
+
+def roll_forward(tree: Tree, state: State, *, hook: bool, store: bool) -> list[str]:
+    """Complete what a killed run was moving into the tree; returns the filesets' names.
+
+    Where neither staging nor the tree has a file any more, the fileset is queued again.
+    """
+    done = []
+    for fileset in state.committing():
+        entries = manifest.unpack(state.manifest(fileset.id))
+        stage = tree.stage(fileset.id)
+        try:
+            move_in(tree.root, [(stage.base, entries)])
+        except LocalError:
+            if all(os.path.lexists(stage.base / e.source) for e in entries if not _in(tree, e)):
+                raise
+            state.requeue(fileset.id, None)
+            continue
+        info = tree.info_dir(fileset.product, fileset.name)
+        data = _data_dir(tree, fileset.product, fileset.name, info, entries)
+        state.finish([done_record(fileset.id, entries, info, data, 0.0, hook, store)])
+        done.append(f"{fileset.product}/{fileset.name}")
+    return done
+
+
+def _in(tree: Tree, entry: Entry) -> bool:
+    return os.path.lexists(tree.root / entry.target)
+
+
+def _data_dir(tree: Tree, product: str, name: str, info: str, entries: list[Entry]) -> str:
+    """data/DESTDIR, read from the dirinfo that is in the tree, or data/PRODUCT/FILESET."""
+    from mirror.dirinfo import read_dirinfo
+
+    plan = _plan_in_tree(tree.root / info)
+    for file in plan.files if plan else ():
+        if file.kind is Kind.DIRINFO:
+            data = (tree.root / info / file.row.name).read_bytes()
+            destdir = read_dirinfo(data, file.row.name, "").destdir
+            return f"data/{destdir}" if destdir else "data"
+    return tree.plain_dir(product, name)
+
+
+def sweep(tree: Tree, state: State) -> None:
+    """Remove what is left in staging and partial of filesets that are no longer queued."""
+    for directory in (tree.staging, tree.partial):
+        with disk.told(directory):
+            left = list(directory.iterdir())
+        for path in left:
+            if not path.name.isdigit() or not state.is_queued(int(path.name)):
+                disk.remove(path)
+
+
+def is_same_boot(state: State) -> bool:
+    """Whether the machine has run on since the last run, so that its files are as written."""
+    now = disk.boot_id()
+    same = bool(now) and state.meta("boot") == now
+    state.set_meta("boot", now)
+    return same
+
+
+def rebuild(tree: Tree, state: State) -> int:
+    """Build a lost state from the tree; returns how many filesets it found.
+
+    A fileset's list in info/ is the last file that moves in, so where it stands the fileset is
+    complete. What the list vouches for gets its sum from there; members of bundles and rewritten
+    dbinfo were known to the lost state alone, and are not checked until they are fetched again.
+    """
+    count = 0
+    with state.transaction():
+        header = state.header_id("")
+        for info in _info_dirs(tree):
+            product = state.product(info.parent.name)
+            plan = _plan_in_tree(info)
+            if plan is None:
+                continue
+            number = state.next_id()
+            new = NewFileset(number, info.name, "", "", header, "", DONE)
+            state.add(product.id, [new])
+            relative = str(info.relative_to(tree.root))
+            entries = list(_vouched(tree, info, plan))
+            state.rebuilt(number, manifest.pack(entries), relative)
+            count += 1
+    return count
+
+
+def _vouched(tree: Tree, info: Path, plan: FilesetPlan) -> Iterator[Entry]:
+    product, fileset = info.parent.name, info.name
+    for file in plan.files:
+        row = file.row
+        places = []
+        if file.kind is Kind.PLAIN:
+            places.append(f"{tree.plain_dir(product, fileset)}/{row.name}")
+        elif file.kind in (Kind.DIRINFO, Kind.BESIDE):
+            places.append(f"{tree.info_dir(product, fileset)}/{row.name}")
+        stored = f"{tree.store_dir(product, fileset)}/{row.name}"
+        if (tree.root / stored).exists():
+            places.append(stored)
+        for place in places:
+            yield Entry("", place, row.size, f"md5:{row.md5}" if row.md5 else "", row.name)
+
+
+def _plan_in_tree(info: Path) -> FilesetPlan | None:
+    try:
+        return plan_fileset(read_files([(info / "index.txt").read_bytes()]))
+    except (OSError, IntegrityError):
+        return None
+
+
+def _info_dirs(tree: Tree) -> Iterator[Path]:
+    """The directories of info/ that hold a fileset."""
+    root = tree.root / "info"
+    if root.is_dir():
+        yield from sorted(path.parent for path in root.glob("*/*/index.txt"))

@@ -1,0 +1,304 @@
+"""The line that joins the rooms: one run, from the lock to the exit status.
+
+lock → recover → list and queue → transfer → lists of store/ → summary
+"""
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from mirror import disk, recover
+from mirror.assemble import Rules
+from mirror.backlog import Listing, queue_product
+from mirror.body import Body
+from mirror.datastore import DataStore
+from mirror.errors import (
+    IntegrityError,
+    ListError,
+    MirrorError,
+    RefusedError,
+    TransportError,
+)
+from mirror.halt import Halt, HaltedError
+from mirror.job import Context
+from mirror.listing import Malformed, ProductRow, read_products
+from mirror.lock import locked
+from mirror.plan import Selection, is_glob, wanted_products
+from mirror.progress import Progress
+from mirror.report import EXIT_LOCAL, EXIT_UNLISTED, Report
+from mirror.state import State
+from mirror.storelists import update_lists
+from mirror.transfer import Settings, Transfer
+from mirror.tree import Tree
+
+if TYPE_CHECKING:
+    from formats.mirror_yaml import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says of a run."""
+
+    products: tuple[str, ...] = ()
+    limit: int | None = None
+    verify: bool = False
+    repair: bool = False
+
+
+def run(config: "Config", options: Options, report: Report) -> None:
+    """Mirror once. What happened is in the report; LockedError and LocalError are raised."""
+    tree = Tree(config.mirror_root)
+    recover.prepare(tree, store=config.keep_bundles)
+    with locked(tree.lock):
+        if not (options.verify and options.repair):
+            recover.check_not_lost(tree)
+        state = State.open(tree.state)
+        try:
+            _run_locked(config, options, report, tree, state)
+        finally:
+            state.close()
+
+
+def _run_locked(
+    config: "Config", options: Options, report: Report, tree: Tree, state: State
+) -> None:
+    state.set_meta("started", report.started)
+    trusted = recover.is_same_boot(state)
+    hook, keep = bool(config.after_fileset), config.keep_bundles
+    for name in recover.roll_forward(tree, state, hook=hook, store=keep):
+        report.detail(f"{name}: completed what an interrupted run had begun to move in")
+    recover.sweep(tree, state)
+    halt = Halt(deadline_from(config.deadline, datetime.now(), time.monotonic()))
+    store = DataStore(config, halt)
+    with _signals(halt, store, report):
+        only: frozenset[int] | None = None
+        try:
+            if options.verify:
+                from mirror.verify import verify
+
+                only = verify(config, options, report, tree, state, store, halt)
+            else:
+                list_products(config, options, report, state, store)
+            if not options.verify or only:
+                _transfer(config, options, report, tree, state, store, halt, trusted, only)
+        except HaltedError as error:
+            report.detail(str(error))
+        if keep:
+            update_lists(tree, state, config.hidden_products)
+    _settle(report, state)
+
+
+def _settle(report: Report, state: State) -> None:
+    for name, left in state.queued().items():
+        report.count(name).queued = left
+    for name, count in report.products.items():
+        count.last_fileset = state.product(name).last_fileset
+
+
+def deadline_from(
+    deadline: "time_of_day | timedelta | None", now: datetime, monotonic: float
+) -> float | None:
+    """When to stop starting things, in time.monotonic(): a local time is its next occurrence."""
+    if deadline is None:
+        return None
+    if isinstance(deadline, timedelta):
+        return monotonic + deadline.total_seconds()
+    then = now.replace(
+        hour=deadline.hour, minute=deadline.minute, second=deadline.second, microsecond=0
+    )
+    if then <= now:
+        then += timedelta(days=1)
+    # Through UTC, so that a change to or from summer time before then is counted.
+    return monotonic + (then.astimezone() - now.astimezone()).total_seconds()
+
+
+@contextmanager
+def _signals(halt: Halt, store: DataStore, report: Report) -> Iterator[None]:
+    """SIGTERM, SIGINT, SIGHUP: give up what is in work, keep what is verified, then summarise."""
+
+    def stop(number: int, _frame: Any) -> None:
+        if not halt.interrupted:
+            name = signal.Signals(number).name
+            halt.stop(f"interrupted by {name}", interrupt=True)
+            report.fault(f"interrupted by {name}; what is not done stays queued")
+            store.abort()
+
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in handled}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# Listing
+
+
+def list_products(
+    config: "Config", options: Options, report: Report, state: State, store: DataStore
+) -> None:
+    """Queue what is new of every wanted product; EXIT_UNLISTED if not one could be listed."""
+    names, unlisted = choose_products(config, options, report, state, store)
+    selection = Selection(config.select, config.since)
+    listed = 0
+    for name in names:
+        started = time.monotonic()
+        try:
+            listing = queue_product(store, state, name, selection)
+        except (TransportError, RefusedError, ListError) as error:
+            report.fault(f"cannot be listed: {_advice(error)}", name)
+            continue
+        except IntegrityError as error:
+            report.fault(str(error), name)
+            listed += 1
+            continue
+        listed += 1
+        _tell(report, name, listing, time.monotonic() - started)
+        state.set_product(state.product(name).id, listed_at=report.started)
+    if not listed and (names or unlisted):
+        report.status = max(report.status, EXIT_UNLISTED)
+
+
+def _advice(error: MirrorError) -> str:
+    if isinstance(error, RefusedError) and error.status in (404, 410):
+        return f"{error}; is the product's name right, and top_uri?"
+    return str(error)
+
+
+def _tell(report: Report, name: str, listing: Listing, seconds: float) -> None:
+    count = report.count(name)
+    count.listed, count.new, count.seconds = listing.listed, listing.new, seconds
+    for problem in listing.problems:
+        report.fault(problem, name)
+    if listing.untold:
+        report.fault(f"and {listing.untold} more problems of its list", name)
+    for notice in listing.notices:
+        report.notice(f"{name}: {notice}")
+    for hint in listing.hints:
+        report.detail(f"{name}: {hint}")
+
+
+def choose_products(
+    config: "Config", options: Options, report: Report, state: State, store: DataStore
+) -> tuple[list[str], bool]:
+    """The products of this run, and whether some could not be had from the root list.
+
+    The root list is asked only where it can tell something: for a glob, or for a product that
+    was never listed. So a run without news is one request a product.
+    """
+    asked = [name for name in config.products if name not in config.hidden_products]
+    needed = any(is_glob(name) or not state.is_known(name) for name in asked)
+    trouble = False
+    shown: list[str] = [name for name in asked if not is_glob(name)]
+    if needed:
+        try:
+            rows = read_root(store, report)
+        except (TransportError, RefusedError, ListError) as error:
+            report.fault(f"the root list cannot be read: {_advice(error)}")
+            trouble = True
+            shown = [name for name in shown if state.is_known(name)]
+        else:
+            shown = [row.name for row in rows]
+            for row in rows:
+                if any(fnmatchcase(row.name, one) for one in asked):
+                    number = state.product(row.name).id
+                    state.set_product(number, type=row.type, description=row.description)
+    names, unmatched = wanted_products(shown, asked, config.hidden_products)
+    for pattern in unmatched if not trouble else ():
+        if state.is_known(pattern):
+            names.append(pattern)
+            continue
+        report.fault(
+            f"{pattern}: the root list has no such product (it has {_some(shown)}); a product "
+            "that it does not show goes into hidden_products"
+        )
+        trouble = True
+    if options.products:
+        names = [n for n in names if any(fnmatchcase(n, one) for one in options.products)]
+        if not names and not trouble:
+            given = ", ".join(options.products)
+            report.fault(f"--product {given}: none of the configured products is named so")
+    return names, trouble
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "") if names else "none"
+
+
+def read_root(store: DataStore, report: Report) -> list[ProductRow]:
+    """The rows of the root list; malformed ones are reported."""
+
+    def consume(body: Body) -> tuple[list[ProductRow], list[Malformed]]:
+        kind = body.headers.get("content-type", "")
+        if "html" in kind.lower():
+            raise ListError(f"a list of products expected, not an answer of type {kind!r}")
+        rows: list[ProductRow] = []
+        malformed: list[Malformed] = []
+        for row in read_products(body.chunks()):
+            if isinstance(row, Malformed):
+                malformed.append(row)
+            else:
+                rows.append(row)
+        return rows, malformed
+
+    rows, malformed = store.read_list([], consume)
+    for bad in malformed:
+        report.fault(f"line {bad.line} of the root list is malformed: {bad.reason}")
+    return rows
+
+
+# Transfer
+
+
+def _transfer(
+    config: "Config",
+    options: Options,
+    report: Report,
+    tree: Tree,
+    state: State,
+    store: DataStore,
+    halt: Halt,
+    trusted: bool,
+    only: frozenset[int] | None,
+) -> None:
+    """Fetch what is queued, unless there is too little room to begin."""
+    queued = state.queued()
+    wanted = sum(queued.values())
+    if not wanted and not state.hooks():
+        return
+    free = disk.free_bytes(tree.root)
+    if wanted and free < config.resume_free:
+        report.fault(
+            f"{tree.root}: {free} bytes free, less than resume_free ({config.resume_free}); "
+            f"nothing is fetched, {wanted} filesets stay queued",
+            status=EXIT_LOCAL,
+        )
+        return
+    if options.limit is not None:
+        wanted = min(wanted, options.limit)
+    progress = Progress(len(only) if only else wanted, visible=report.terminal)
+    report.before_lines(progress.clear)
+    run_number = int(state.meta("run") or 0) + 1
+    state.set_meta("run", str(run_number))
+    rules = Rules(
+        tree, config.data_prefix, config.unpack, config.keep_bundles,
+        config.max_expansion, config.max_unpacked,
+    )  # fmt: skip
+    settings = Settings(
+        config.connections, config.min_free, options.limit, config.after_fileset,
+        config.keep_bundles, config.unpack, frozenset(report.products) | frozenset(queued)
+        if not options.products else frozenset(report.products), only,
+    )  # fmt: skip
+    context = Context(store, rules, halt, progress, trusted)
+    try:
+        Transfer(context, settings, state, report, run_number).run()
+    finally:
+        progress.close()
+        report.before_lines(lambda: None)

@@ -1,0 +1,511 @@
+"""The coordinator: takes filesets from the queue through their tasks into the tree.
+
+It runs in the main thread, owns the state, and reacts to one finished task at a time. Transfers,
+unpacking and moving in have a pool of threads each, so that the network, the processors and the
+disk work at the same time on different filesets.
+"""
+
+import os
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mirror import disk, manifest
+from mirror.assemble import check_free
+from mirror.commit import flush_sources, move_in
+from mirror.errors import IntegrityError, LocalError, MirrorError, RefusedError, TransportError
+from mirror.halt import HaltedError
+from mirror.hook import HookResult, run_hook
+from mirror.job import (
+    Context,
+    Job,
+    Opened,
+    assemble_job,
+    batches,
+    fetch_group,
+    manifest_of,
+    open_fileset,
+    unpack_file,
+)
+from mirror.manifest import Entry
+from mirror.plan import Kind, PlannedFile
+from mirror.report import Report, utc_now
+from mirror.state import Fileset, State
+from mirror.unpack import Member
+
+PAGE = 64
+"""Filesets taken from the queue at a time, and moved into the tree together at most."""
+
+HANDLED = (IntegrityError, LocalError, RefusedError, TransportError, HaltedError)
+
+
+@dataclass(slots=True)
+class Settings:
+    """How this run transfers."""
+
+    connections: int
+    min_free: int
+    limit: int | None
+    hook: tuple[str, ...]
+    keep_bundles: bool
+    unpack: bool
+    products: frozenset[str]
+    """The products of this run; what is queued of others stays queued."""
+
+    only: frozenset[int] | None
+    """The only filesets to fetch: those that are repaired."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """Filesets that move into the tree together."""
+
+    jobs: list[Job]
+    refused: list[tuple[Job, MirrorError]] = field(default_factory=list)
+
+
+class Transfer:
+    """One run over the queue."""
+
+    def __init__(
+        self, context: Context, settings: Settings, state: State, report: Report, run: int
+    ) -> None:
+        self._context = context
+        self._settings = settings
+        self._state = state
+        self._report = report
+        self._run = run
+        self._tree = context.rules.tree
+        self._halt = context.halt
+        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._transfers = ThreadPoolExecutor(settings.connections, "transfer")
+        self._unpackers = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "unpack")
+        self._mover = ThreadPoolExecutor(1, "commit")
+        self._hooks = ThreadPoolExecutor(1, "hook")
+        self._page: deque[Fileset] = deque()
+        self._after = (-1, 0)
+        self._exhausted = False
+        self._jobs: dict[int, Job] = {}
+        self._ready: deque[Job] = deque()
+        self._moving = False
+        self._under_way = 0
+        self._transferring = 0
+        self._reserved = 0
+        self._begun = 0
+        self._failing = 0
+        self._blocked: set[str] = set()
+
+    def run(self) -> None:
+        """Work until nothing is left to do, or nothing new is to be started."""
+        try:
+            for fileset in self._state.hooks():
+                self._hook(fileset)
+            while True:
+                self._start_more()
+                if not self._under_way:
+                    break
+                self._next_event()
+        finally:
+            for pool in (self._transfers, self._unpackers, self._mover, self._hooks):
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _next_event(self) -> None:
+        try:
+            event = self._events.get(timeout=0.25)
+        except queue.Empty:
+            self._context.progress.draw()
+            return
+        event()
+
+    def _submit(
+        self,
+        pool: ThreadPoolExecutor,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[MirrorError], None],
+    ) -> None:
+        """Do `work` in a thread, then `done` or `failed` with its outcome in this one."""
+        self._under_way += 1
+
+        def finished(future: Future[Any]) -> None:
+            self._events.put(partial(self._settle, future, done, failed))
+
+        pool.submit(work).add_done_callback(finished)
+
+    def _settle(
+        self,
+        future: Future[Any],
+        done: Callable[[Any], None],
+        failed: Callable[[MirrorError], None],
+    ) -> None:
+        self._under_way -= 1
+        try:
+            result = future.result()
+        except HANDLED as error:
+            failed(error)
+        else:
+            done(result)
+
+    # Starting
+
+    def _start_more(self) -> None:
+        """Keep the transfers busy, and not many more filesets open than that takes."""
+        room = 2 * self._settings.connections
+        for job in list(self._jobs.values()):
+            while job.waiting and self._transferring < room:
+                self._fetch(job, job.waiting.popleft())
+        most = 4 * self._settings.connections
+        while self._transferring < room and len(self._jobs) < most and not self._halt.reason:
+            fileset = self._next_fileset()
+            if fileset is None:
+                break
+            self._begin(fileset)
+        self._move_ready()
+
+    def _next_fileset(self) -> Fileset | None:
+        limit = self._settings.limit
+        if limit is not None and self._begun >= limit:
+            return None
+        while True:
+            if not self._page and not self._exhausted:
+                self._page.extend(self._state.queue(self._run, self._after, PAGE))
+                self._exhausted = len(self._page) < PAGE
+            if not self._page:
+                return None
+            fileset = self._page.popleft()
+            self._after = (fileset.attempts, fileset.id)
+            only = self._settings.only
+            if fileset.product in self._blocked or (only is not None and fileset.id not in only):
+                continue
+            if fileset.product in self._settings.products:
+                return fileset
+
+    def _begin(self, fileset: Fileset) -> None:
+        self._begun += 1
+        own = tuple(manifest.unpack(self._state.manifest(fileset.id)))
+        job = Job(fileset, self._tree.stage(fileset.id), own)
+        self._jobs[fileset.id] = job
+        self._open(job)
+
+    def _open(self, job: Job) -> None:
+        self._task(
+            self._transfers,
+            job,
+            partial(open_fileset, self._context, job),
+            partial(self._opened, job),
+            transfer=True,
+        )
+
+    def _task(
+        self,
+        pool: ThreadPoolExecutor,
+        job: Job,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        *,
+        file: str | None = None,
+        transfer: bool = False,
+        size: int = 0,
+    ) -> None:
+        """One task of a fileset; `size` bytes of the disk are spoken for while it runs."""
+        job.pending += 1
+        self._transferring += transfer
+        self._reserved += size
+
+        def ended() -> None:
+            job.pending -= 1
+            self._transferring -= transfer
+            self._reserved -= size
+
+        def succeeded(result: Any) -> None:
+            ended()
+            done(result)
+            self._advance(job)
+
+        def failed(error: MirrorError) -> None:
+            ended()
+            self._failed(job, error, file)
+            self._advance(job)
+
+        self._submit(pool, work, succeeded, failed)
+
+    # A fileset's own way
+
+    def _opened(self, job: Job, opened: Opened) -> None:
+        if job.suspect and not opened.changed:
+            job.give_up(*job.suspect)
+            return
+        job.suspect = None
+        job.plan = opened.plan
+        for warning in opened.plan.warnings:
+            self._report.notice(f"{job.name}: {warning}")
+        self._context.progress.opened(sum(file.row.size for file in opened.missing))
+        job.waiting.extend(batches(opened.missing))
+        for file in opened.present:
+            self._fetched(job, file)
+
+    def _fetch(self, job: Job, group: tuple[PlannedFile, ...]) -> None:
+        size = sum(file.row.size for file in group)
+        if self._halt.reason or self._is_full(size):
+            job.give_up(HaltedError(self._halt.reason or ""))
+            self._advance(job)
+            return
+        self._task(
+            self._transfers,
+            job,
+            partial(fetch_group, self._context, job, group),
+            partial(self._fetched_group, job, group),
+            file=group[0].row.name if len(group) == 1 else None,
+            transfer=True,
+            size=size,
+        )
+
+    def _is_full(self, size: int) -> bool:
+        free = disk.free_bytes(self._tree.root) - self._reserved
+        if free - size >= self._settings.min_free:
+            return False
+        self._local(
+            LocalError(
+                f"{self._tree.root}: {max(0, free)} bytes free, and {size} to come would leave "
+                f"less than min_free ({self._settings.min_free}); free some space, what is left "
+                "stays queued"
+            )
+        )
+        return True
+
+    def _fetched_group(
+        self, job: Job, group: Iterable[PlannedFile], failed: list[tuple[str, MirrorError]]
+    ) -> None:
+        bad = dict(failed)
+        for file in group:
+            if file.row.name in bad:
+                self._failed(job, bad[file.row.name], file.row.name)
+            else:
+                self._failing = 0
+                job.bytes += file.row.size
+                self._fetched(job, file)
+
+    def _fetched(self, job: Job, file: PlannedFile) -> None:
+        if file.kind is not Kind.BUNDLE or not self._settings.unpack or job.error:
+            return
+
+        def unpacked(members: list[Member]) -> None:
+            job.members[file.row.name] = members
+
+        self._task(
+            self._unpackers,
+            job,
+            partial(unpack_file, self._context, job, file),
+            unpacked,
+            file=file.row.name,
+        )
+
+    def _failed(self, job: Job, error: MirrorError, file: str | None) -> None:
+        """Judge a fault: the run's, the product's, a changed list's, or this fileset's."""
+        if isinstance(error, LocalError):
+            self._local(error)
+            job.give_up(HaltedError(str(error)), file)
+            return
+        if isinstance(error, RefusedError) and error.status in (401, 403):
+            self._blocked.add(job.fileset.product)
+        explained = isinstance(error, RefusedError | IntegrityError) and file is not None
+        if explained and job.plan is not None and not job.relisted and not job.error:
+            job.suspect = job.suspect or (error, file or "")
+            job.waiting.clear()
+            return
+        if isinstance(error, TransportError):
+            self._unreachable()
+        if isinstance(error, RefusedError) and error.status in (404, 410) and job.plan is None:
+            # Perhaps it was withdrawn: only the whole list can tell.
+            product = self._state.product(job.fileset.product)
+            self._state.set_product(product.id, relist=1)
+        job.give_up(error, file)
+
+    def _unreachable(self) -> None:
+        """A server that answers nothing is not asked for every fileset of a long queue."""
+        self._failing += 1
+        if self._failing > max(3, self._settings.connections):
+            self._halt.stop("the server cannot be reached")
+
+    def _local(self, error: LocalError) -> None:
+        """This machine is in the way: told once, and nothing new is started."""
+        if not self._halt.reason:
+            self._report.fault(str(error), status=5)
+        self._halt.stop(str(error))
+
+    def _advance(self, job: Job) -> None:
+        """What comes next for a fileset, now that one of its tasks has ended."""
+        if job.pending or (job.waiting and not job.error):
+            return
+        if job.error:
+            self._end(job)
+        elif job.suspect:
+            job.relisted = True
+            self._open(job)
+        elif job.assembled:
+            self._ready.append(job)
+        elif job.plan:
+            self._task(
+                self._unpackers,
+                job,
+                partial(assemble_job, self._context, job),
+                partial(setattr, job, "assembled"),
+            )
+
+    def _end(self, job: Job) -> None:
+        """A fileset that did not get through: it stays queued, with its fault."""
+        del self._jobs[job.fileset.id]
+        self._context.progress.finished()
+        if job.error is None or isinstance(job.error, HaltedError):
+            return
+        count = self._report.count(job.fileset.product)
+        count.failed += 1
+        count.seconds += time.monotonic() - job.started
+        self._state.fail(job.fileset.id, self._run, str(job.error), job.faulty_file)
+        self._report.fault(str(job.error), job.fileset.product, job.fileset.name, job.faulty_file)
+
+    # Into the tree
+
+    def _move_ready(self) -> None:
+        if self._moving or not self._ready:
+            return
+        group = _Group([])
+        targets: set[str] = set()
+        for _ in range(min(PAGE, len(self._ready))):
+            job = self._ready.popleft()
+            mine = {entry.target for entry in _entries(job)}
+            if targets & mine:
+                self._ready.append(job)  # the next group will see whether they agree
+            else:
+                targets |= mine
+                group.jobs.append(job)
+        self._moving = True
+        self._submit(
+            self._mover,
+            partial(_flush_group, self._tree.root, group),
+            self._flushed,
+            partial(self._not_moved, group),
+        )
+
+    def _flushed(self, group: _Group) -> None:
+        for job, error in group.refused:
+            job.give_up(error)
+            self._end(job)
+        if not group.jobs:
+            self._moving = False
+            return
+        self._state.begin_commit(
+            (job.fileset.id, manifest.pack(manifest_of(job))) for job in group.jobs
+        )
+        self._submit(
+            self._mover,
+            partial(_move_group, self._tree.root, group),
+            self._moved,
+            partial(self._not_moved, group),
+        )
+
+    def _not_moved(self, group: _Group, error: MirrorError) -> None:
+        """Moving in failed half-way: the next run goes on from the state."""
+        self._moving = False
+        self._failed_group(group, error)
+
+    def _failed_group(self, group: _Group, error: MirrorError) -> None:
+        for job in group.jobs:
+            self._failed(job, error, None)
+            self._end(job)
+
+    def _moved(self, group: _Group) -> None:
+        self._moving = False
+        hook = bool(self._settings.hook)
+        self._state.finish(
+            done_record(
+                job.fileset.id, manifest_of(job), job.assembled.info_dir, job.assembled.data_dir,
+                time.monotonic() - job.started, hook, self._settings.keep_bundles,
+            )
+            for job in group.jobs
+            if job.assembled
+        )  # fmt: skip
+        for job in group.jobs:
+            del self._jobs[job.fileset.id]
+            count = self._report.count(job.fileset.product)
+            count.done += 1
+            count.bytes += job.bytes
+            count.seconds += time.monotonic() - job.started
+            self._context.progress.finished()
+            self._report.detail(f"{job.name}: mirrored, {job.bytes} bytes fetched")
+            if hook:
+                self._hook(self._state.by_id(job.fileset.id))
+
+    def _hook(self, fileset: Fileset) -> None:
+        if not self._settings.hook:
+            return
+        self._submit(
+            self._hooks,
+            partial(run_hook, self._settings.hook, self._tree.root, fileset),
+            self._hooked,
+            partial(self._report_error, fileset),
+        )
+
+    def _hooked(self, result: HookResult) -> None:
+        if result.fault is None:
+            self._state.hook_done(result.fileset.id)
+        else:
+            self._report.fault(result.fault, result.fileset.product, result.fileset.name)
+
+    def _report_error(self, fileset: Fileset, error: MirrorError) -> None:
+        self._report.fault(str(error), fileset.product, fileset.name)
+
+
+def done_record(
+    fileset: int,
+    entries: list[Entry],
+    info_dir: str,
+    data_dir: str,
+    seconds: float,
+    hook: bool,
+    to_list: bool,
+) -> dict[str, object]:
+    """What State.finish records of a fileset."""
+    return {
+        "id": fileset,
+        "files": len(entries),
+        "bytes": sum(entry.size for entry in entries),
+        "seconds": seconds,
+        "done_at": utc_now(),
+        "info_dir": info_dir,
+        "data_dir": data_dir,
+        "hook": int(hook),
+        "to_list": int(to_list),
+    }
+
+
+def _entries(job: Job) -> tuple[Entry, ...]:
+    return job.assembled.entries if job.assembled else ()
+
+
+def _flush_group(root: Path, group: _Group) -> _Group:
+    """Refuse what would overwrite another's files; make the rest durable in staging."""
+    good = []
+    for job in group.jobs:
+        try:
+            check_free(root, _entries(job), job.own)
+            good.append(job)
+        except IntegrityError as error:
+            group.refused.append((job, error))
+    group.jobs = good
+    flush_sources([(job.stage.base, _entries(job)) for job in good])
+    return group
+
+
+def _move_group(root: Path, group: _Group) -> _Group:
+    move_in(root, [(job.stage.base, _entries(job)) for job in group.jobs])
+    for job in group.jobs:
+        disk.remove(job.stage.base)
+        disk.remove(job.stage.partial)
+    return group

@@ -1,0 +1,133 @@
+"""The sky of a sample store: stars, images of them and catalogues, as FITS files."""
+
+import math
+import random
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from server import fits
+from server.fits import Card, Column
+
+SIDE = 96
+"""Pixels along a side of every image."""
+
+_SKY = 600.0
+_NOISE = 22.0
+_REACH = 4
+_SIGMA = 1.4
+_ZERO_POINT = 24.5
+_PIXEL_DEGREES = 0.26 / 3600
+
+Cards = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Star:
+    """A star: position in pixels, flux in counts."""
+
+    x: float
+    y: float
+    flux: float
+
+    @property
+    def magnitude(self) -> float:
+        """Its magnitude."""
+        return _ZERO_POINT - 2.5 * math.log10(self.flux)
+
+    @property
+    def sky(self) -> tuple[float, float]:
+        """Right ascension and declination, in degrees."""
+        return 150.0 + self.x * _PIXEL_DEGREES, 2.2 + self.y * _PIXEL_DEGREES
+
+
+def draw_stars(rng: random.Random, count: int = 16) -> list[Star]:
+    """Some stars, more faint ones than bright."""
+    return [
+        Star(rng.uniform(0, SIDE - 1), rng.uniform(0, SIDE - 1), 800 * rng.paretovariate(1.2))
+        for _ in range(count)
+    ]
+
+
+def raw_image(stars: Sequence[Star], rng: random.Random, cards: Cards) -> bytes:
+    """An image of the stars in unsigned counts of 16 bits."""
+    counts = (min(65535, max(0, round(pixel))) for pixel in _pixels(stars, rng))
+    return fits.image(array("H", counts), SIDE, _cards(cards))
+
+
+def float_image(stars: Sequence[Star], rng: random.Random, cards: Cards) -> bytes:
+    """An image of the stars in floating numbers, its sky subtracted."""
+    pixels = array("f", (pixel - _SKY for pixel in _pixels(stars, rng)))
+    return fits.image(pixels, SIDE, _cards(cards))
+
+
+def mask_image(rng: random.Random, cards: Cards) -> bytes:
+    """A mask of 16 bits: a few bad pixels and a bad column."""
+    pixels = array("h", bytes(2 * SIDE * SIDE))
+    bad = rng.randrange(SIDE)
+    pixels[bad::SIDE] = array("h", [1] * SIDE)
+    for _ in range(20):
+        pixels[rng.randrange(len(pixels))] = 8
+    return fits.image(pixels, SIDE, _cards(cards))
+
+
+def variance_image(rng: random.Random, cards: Cards) -> bytes:
+    """The variance of an image, in floating numbers."""
+    pixels = array("f", [_NOISE**2 + level for level in _noise(rng)])
+    return fits.image(pixels, SIDE, _cards(cards))
+
+
+def catalogue(stars: Sequence[Star], cards: Cards, *chips: str) -> bytes:
+    """A catalogue (.cmf, .smf): a table of the stars for each chip, shared out among them."""
+    tables = []
+    for at, chip in enumerate(chips):
+        found = stars[at :: len(chips)]
+        columns = [
+            Column("IPP_IDET", "J", range(len(found))),
+            Column("X_PSF", "E", [star.x for star in found], "pixels"),
+            Column("Y_PSF", "E", [star.y for star in found], "pixels"),
+            Column("PSF_INST_MAG", "E", [star.magnitude for star in found], "mag"),
+            Column("RA_PSF", "D", [star.sky[0] for star in found], "deg"),
+            Column("DEC_PSF", "D", [star.sky[1] for star in found], "deg"),
+            Column("FLAGS", "J", [0] * len(found)),
+        ]
+        tables.append(fits.table(f"{chip}.psf", columns))
+    return fits.primary(_cards(cards)) + b"".join(tables)
+
+
+def detection_table(stars: Sequence[Star], cards: Cards) -> bytes:
+    """Detections as they are published for the search for moving objects."""
+    columns = [
+        Column("RA_DEG", "D", [star.sky[0] for star in stars], "deg"),
+        Column("DEC_DEG", "D", [star.sky[1] for star in stars], "deg"),
+        Column("MAG", "E", [star.magnitude for star in stars], "mag"),
+        Column("MAG_SIG", "E", [_NOISE / star.flux for star in stars], "mag"),
+    ]
+    table = fits.table("MOPS_TRANSIENT_DETECTIONS", columns)
+    return fits.primary(_cards(cards)) + table
+
+
+def _cards(cards: Cards) -> list[Card]:
+    return [Card(keyword, value) for keyword, value in cards]
+
+
+def _noise(rng: random.Random) -> list[float]:
+    """Noise for every pixel, drawn from a few values: good enough to look at, and quick."""
+    levels = [rng.gauss(0, _NOISE) for _ in range(256)]
+    return [levels[byte] for byte in rng.randbytes(SIDE * SIDE)]
+
+
+def _pixels(stars: Sequence[Star], rng: random.Random) -> list[float]:
+    pixels = [_SKY + level for level in _noise(rng)]
+    for star in stars:
+        for y in _around(star.y):
+            for x in _around(star.x):
+                far = (x - star.x) ** 2 + (y - star.y) ** 2
+                shape = math.exp(-far / (2 * _SIGMA**2)) / (2 * math.pi * _SIGMA**2)
+                pixels[y * SIDE + x] += star.flux * shape
+    return pixels
+
+
+def _around(position: float) -> range:
+    middle = round(position)
+    return range(max(0, middle - _REACH), min(SIDE, middle + _REACH + 1))
