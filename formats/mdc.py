@@ -42,6 +42,7 @@ CHUNK = 2**18
 """Bytes that are split into lines at once."""
 
 _BLANKS = " \t"
+_OUTER_BLANKS = " \t\r"
 _BETWEEN = re.compile(r"[ \t]+")
 _OTHER_BLANK = re.compile(r"[^\S \t\n]")
 _ASCII_BLANKS = "\r\x0b\x0c\x1c\x1d\x1e\x1f"
@@ -260,8 +261,8 @@ class _Reader:
     def _any_line(self, line: str) -> None:
         """Read one line of any form, into the innermost open block."""
         text, mark, after = line.partition("#")
-        text = text.strip(_BLANKS)
-        comment = after.strip(_BLANKS) if mark else None
+        text = text.strip(_OUTER_BLANKS)
+        comment = after.strip(_OUTER_BLANKS) if mark else None
         name, kind, rest = (*_BETWEEN.split(text, 2), "", "")[:3]
         try:
             if not text:

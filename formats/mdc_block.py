@@ -196,9 +196,9 @@ def _same(one: Value, other: Value) -> bool:
 def _lines_of(item: Any) -> list[Entry | Comment]:
     """The lines that one item of Block.from_items stands for."""
     if isinstance(item, Comment):
-        return [Comment(item.text.strip(" \t"), item.line)]
+        return [Comment(item.text.strip(" \t\r"), item.line)]
     if isinstance(item, Entry):
-        comment = item.comment if item.comment is None else item.comment.strip(" \t")
+        comment = item.comment if item.comment is None else item.comment.strip(" \t\r")
         return [replace(_entry(item.name, item.type, item.value), comment=comment, line=item.line)]
     name, *kinds, value = item
     kind = kinds[0] if kinds else None

@@ -110,7 +110,7 @@ def _written(write: Callable[[Value], str], value: Value, expects: str) -> str:
 def _comment(text: str | None) -> str:
     if text is None:
         return ""
-    if "\n" in text or text != text.strip(" \t") or text.endswith("\r"):
+    if "\n" in text or text != text.strip(" \t\r"):
         raise ValueError(f"a comment of one line, without outer blanks, expected, not {text!r}")
     text.encode()
     return f"  # {text}".rstrip(" ")

@@ -17,6 +17,7 @@ from mirror import disk, recover
 from mirror.assemble import Rules
 from mirror.backlog import Listing, queue_product
 from mirror.body import Body
+from mirror.database import told
 from mirror.datastore import DataStore
 from mirror.errors import (
     IntegrityError,
@@ -58,11 +59,12 @@ def run(config: "Config", options: Options, report: Report) -> None:
     with locked(tree.lock):
         if not (options.verify and options.repair):
             recover.check_not_lost(tree)
-        state = State.open(tree.state)
-        try:
-            _run_locked(config, options, report, tree, state)
-        finally:
-            state.close()
+        with told(tree.state):
+            state = State.open(tree.state)
+            try:
+                _run_locked(config, options, report, tree, state)
+            finally:
+                state.close()
 
 
 def _run_locked(

@@ -6,19 +6,15 @@ disk work at the same time on different filesets.
 """
 
 import os
-import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from mirror import disk, manifest
-from mirror.assemble import check_free
-from mirror.commit import flush_sources, move_in
 from mirror.errors import IntegrityError, LocalError, MirrorError, RefusedError, TransportError
 from mirror.halt import HaltedError
 from mirror.hook import HookResult, run_hook
@@ -29,20 +25,18 @@ from mirror.job import (
     assemble_job,
     batches,
     fetch_group,
-    manifest_of,
     open_fileset,
     unpack_file,
 )
-from mirror.manifest import Entry
+from mirror.loop import Loop
+from mirror.mover import Mover
 from mirror.plan import Kind, PlannedFile
-from mirror.report import Report, utc_now
+from mirror.report import Report
 from mirror.state import Fileset, State
 from mirror.unpack import Member
 
 PAGE = 64
-"""Filesets taken from the queue at a time, and moved into the tree together at most."""
-
-HANDLED = (IntegrityError, LocalError, RefusedError, TransportError, HaltedError)
+"""Filesets taken from the queue at a time."""
 
 
 @dataclass(slots=True)
@@ -62,14 +56,6 @@ class Settings:
     """The only filesets to fetch: those that are repaired."""
 
 
-@dataclass(slots=True)
-class _Group:
-    """Filesets that move into the tree together."""
-
-    jobs: list[Job]
-    refused: list[tuple[Job, MirrorError]] = field(default_factory=list)
-
-
 class Transfer:
     """One run over the queue."""
 
@@ -83,18 +69,25 @@ class Transfer:
         self._run = run
         self._tree = context.rules.tree
         self._halt = context.halt
-        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._loop = Loop()
         self._transfers = ThreadPoolExecutor(settings.connections, "transfer")
         self._unpackers = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "unpack")
-        self._mover = ThreadPoolExecutor(1, "commit")
+        self._movers = ThreadPoolExecutor(1, "commit")
         self._hooks = ThreadPoolExecutor(1, "hook")
         self._page: deque[Fileset] = deque()
         self._after = (-1, 0)
         self._exhausted = False
         self._jobs: dict[int, Job] = {}
-        self._ready: deque[Job] = deque()
-        self._moving = False
-        self._under_way = 0
+        self._mover = Mover(
+            self._loop,
+            self._movers,
+            self._tree.root,
+            state,
+            self._moved,
+            self._not_moved,
+            hook=bool(settings.hook),
+            keep_bundles=settings.keep_bundles,
+        )
         self._transferring = 0
         self._reserved = 0
         self._begun = 0
@@ -108,49 +101,12 @@ class Transfer:
                 self._hook(fileset)
             while True:
                 self._start_more()
-                if not self._under_way:
+                if not self._loop.under_way:
                     break
-                self._next_event()
+                self._loop.step(self._context.progress.draw)
         finally:
-            for pool in (self._transfers, self._unpackers, self._mover, self._hooks):
+            for pool in (self._transfers, self._unpackers, self._movers, self._hooks):
                 pool.shutdown(wait=False, cancel_futures=True)
-
-    def _next_event(self) -> None:
-        try:
-            event = self._events.get(timeout=0.25)
-        except queue.Empty:
-            self._context.progress.draw()
-            return
-        event()
-
-    def _submit(
-        self,
-        pool: ThreadPoolExecutor,
-        work: Callable[[], Any],
-        done: Callable[[Any], None],
-        failed: Callable[[MirrorError], None],
-    ) -> None:
-        """Do `work` in a thread, then `done` or `failed` with its outcome in this one."""
-        self._under_way += 1
-
-        def finished(future: Future[Any]) -> None:
-            self._events.put(partial(self._settle, future, done, failed))
-
-        pool.submit(work).add_done_callback(finished)
-
-    def _settle(
-        self,
-        future: Future[Any],
-        done: Callable[[Any], None],
-        failed: Callable[[MirrorError], None],
-    ) -> None:
-        self._under_way -= 1
-        try:
-            result = future.result()
-        except HANDLED as error:
-            failed(error)
-        else:
-            done(result)
 
     # Starting
 
@@ -166,7 +122,7 @@ class Transfer:
             if fileset is None:
                 break
             self._begin(fileset)
-        self._move_ready()
+        self._mover.start()
 
     def _next_fileset(self) -> Fileset | None:
         limit = self._settings.limit
@@ -233,7 +189,7 @@ class Transfer:
             self._failed(job, error, file)
             self._advance(job)
 
-        self._submit(pool, work, succeeded, failed)
+        self._loop.submit(pool, work, succeeded, failed)
 
     # A fileset's own way
 
@@ -349,7 +305,7 @@ class Transfer:
             job.relisted = True
             self._open(job)
         elif job.assembled:
-            self._ready.append(job)
+            self._mover.add(job)
         elif job.plan:
             self._task(
                 self._unpackers,
@@ -370,82 +326,27 @@ class Transfer:
         self._state.fail(job.fileset.id, self._run, str(job.error), job.faulty_file)
         self._report.fault(str(job.error), job.fileset.product, job.fileset.name, job.faulty_file)
 
-    # Into the tree
+    def _moved(self, job: Job) -> None:
+        """A fileset is done: durable in the tree, and recorded."""
+        fileset = job.fileset
+        del self._jobs[fileset.id]
+        count = self._report.count(fileset.product)
+        count.done += 1
+        count.bytes += job.bytes
+        count.seconds += time.monotonic() - job.started
+        self._context.progress.finished()
+        self._report.detail(f"{job.name}: mirrored, {job.bytes} bytes fetched")
+        if self._settings.hook:
+            self._hook(self._state.by_id(fileset.id))
 
-    def _move_ready(self) -> None:
-        if self._moving or not self._ready:
-            return
-        group = _Group([])
-        targets: set[str] = set()
-        for _ in range(min(PAGE, len(self._ready))):
-            job = self._ready.popleft()
-            mine = {entry.target for entry in _entries(job)}
-            if targets & mine:
-                self._ready.append(job)  # the next group will see whether they agree
-            else:
-                targets |= mine
-                group.jobs.append(job)
-        self._moving = True
-        self._submit(
-            self._mover,
-            partial(_flush_group, self._tree.root, group),
-            self._flushed,
-            partial(self._not_moved, group),
-        )
-
-    def _flushed(self, group: _Group) -> None:
-        for job, error in group.refused:
-            job.give_up(error)
-            self._end(job)
-        if not group.jobs:
-            self._moving = False
-            return
-        self._state.begin_commit(
-            (job.fileset.id, manifest.pack(manifest_of(job))) for job in group.jobs
-        )
-        self._submit(
-            self._mover,
-            partial(_move_group, self._tree.root, group),
-            self._moved,
-            partial(self._not_moved, group),
-        )
-
-    def _not_moved(self, group: _Group, error: MirrorError) -> None:
-        """Moving in failed half-way: the next run goes on from the state."""
-        self._moving = False
-        self._failed_group(group, error)
-
-    def _failed_group(self, group: _Group, error: MirrorError) -> None:
-        for job in group.jobs:
-            self._failed(job, error, None)
-            self._end(job)
-
-    def _moved(self, group: _Group) -> None:
-        self._moving = False
-        hook = bool(self._settings.hook)
-        self._state.finish(
-            done_record(
-                job.fileset.id, manifest_of(job), job.assembled.info_dir, job.assembled.data_dir,
-                time.monotonic() - job.started, hook, self._settings.keep_bundles,
-            )
-            for job in group.jobs
-            if job.assembled
-        )  # fmt: skip
-        for job in group.jobs:
-            del self._jobs[job.fileset.id]
-            count = self._report.count(job.fileset.product)
-            count.done += 1
-            count.bytes += job.bytes
-            count.seconds += time.monotonic() - job.started
-            self._context.progress.finished()
-            self._report.detail(f"{job.name}: mirrored, {job.bytes} bytes fetched")
-            if hook:
-                self._hook(self._state.by_id(job.fileset.id))
+    def _not_moved(self, job: Job, error: MirrorError) -> None:
+        self._failed(job, error, None)
+        self._end(job)
 
     def _hook(self, fileset: Fileset) -> None:
         if not self._settings.hook:
             return
-        self._submit(
+        self._loop.submit(
             self._hooks,
             partial(run_hook, self._settings.hook, self._tree.root, fileset),
             self._hooked,
@@ -460,52 +361,3 @@ class Transfer:
 
     def _report_error(self, fileset: Fileset, error: MirrorError) -> None:
         self._report.fault(str(error), fileset.product, fileset.name)
-
-
-def done_record(
-    fileset: int,
-    entries: list[Entry],
-    info_dir: str,
-    data_dir: str,
-    seconds: float,
-    hook: bool,
-    to_list: bool,
-) -> dict[str, object]:
-    """What State.finish records of a fileset."""
-    return {
-        "id": fileset,
-        "files": len(entries),
-        "bytes": sum(entry.size for entry in entries),
-        "seconds": seconds,
-        "done_at": utc_now(),
-        "info_dir": info_dir,
-        "data_dir": data_dir,
-        "hook": int(hook),
-        "to_list": int(to_list),
-    }
-
-
-def _entries(job: Job) -> tuple[Entry, ...]:
-    return job.assembled.entries if job.assembled else ()
-
-
-def _flush_group(root: Path, group: _Group) -> _Group:
-    """Refuse what would overwrite another's files; make the rest durable in staging."""
-    good = []
-    for job in group.jobs:
-        try:
-            check_free(root, _entries(job), job.own)
-            good.append(job)
-        except IntegrityError as error:
-            group.refused.append((job, error))
-    group.jobs = good
-    flush_sources([(job.stage.base, _entries(job)) for job in good])
-    return group
-
-
-def _move_group(root: Path, group: _Group) -> _Group:
-    move_in(root, [(job.stage.base, _entries(job)) for job in group.jobs])
-    for job in group.jobs:
-        disk.remove(job.stage.base)
-        disk.remove(job.stage.partial)
-    return group

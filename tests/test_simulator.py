@@ -377,6 +377,44 @@ def test_body_on_the_wire(
         assert body_of(raw) == body
 
 
+class Recorder(Connection):
+    """A connection to nobody that notes what it is told: bytes written, seconds waited."""
+
+    def __init__(self) -> None:
+        self.told: list[int | float] = []
+
+    def write(self, data: bytes) -> None:
+        self.told.append(len(data))
+
+    def wait(self, seconds: float) -> None:
+        self.told.append(seconds)
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        pytest.param(faults.stall(2.5), [2.5, 29], id="before the head"),
+        pytest.param(faults.stall(2.5, after=4), [23, 2.5, 6], id="in the body"),
+        pytest.param(faults.drip(4, 0.5), [19, 4, 0.5, 4, 0.5, 2, 0.5], id="drip"),
+    ],
+)
+def test_slow_answers_wait_where_they_say(action: Action, told: list[float]) -> None:
+    request = Request("GET", "/", "/", "", {}, "HTTP/1.1", 1, 0.0)
+    recorder = Recorder()
+    action(recorder, request, Answer(200, (), b"0123456789"))
+    assert recorder.told == told
+
+
+@pytest.mark.parametrize("action", [faults.hang_up(-1), faults.html(), faults.gzipped()])
+def test_head_has_no_body_whatever_the_fault(
+    store: Simulator, chip: Fileset, action: Action
+) -> None:
+    store.fault(A_FITS, action)
+    with socket.create_connection(("127.0.0.1", store.server.port), timeout=10) as sock:
+        sock.sendall(f"HEAD /ds{A_FITS} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+        assert body_of(b"".join(iter(lambda: sock.recv(65536), b""))) == b""
+
+
 def test_reset_delivers_its_bytes_and_resets(store: Simulator, chip: Fileset) -> None:
     store.fault(A_FITS, faults.reset(100))
     received: list[bytes] = []
