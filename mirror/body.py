@@ -67,7 +67,8 @@ class Body:
             if self._came < self._config.min_speed * self._waited:
                 raise TransportError(
                     f"only {self._came} bytes came in {self._waited:.0f} s "
-                    f"(min_speed is {self._config.min_speed} bytes/s)"
+                    f"(min_speed is {self._config.min_speed} bytes/s)",
+                    late=True,
                 )
             self._waited, self._came = 0.0, 0
         if pause := self._rate.take(count):

@@ -82,7 +82,9 @@ class DataStore:
                 last = rounds > self._config.retries or asked > LONGEST_RETRY_AFTER
                 if last or (error.permanent and failures >= count):
                     tries = f", tried {failures} times" if failures > 1 else ""
-                    raise TransportError(f"{error}{tries}", permanent=error.permanent) from None
+                    raise TransportError(
+                        f"{error}{tries}", permanent=error.permanent, late=error.late
+                    ) from None
             if within == 0:
                 self._halt.sleep(max(asked, _pause(rounds)))
                 asked = 0.0

@@ -30,14 +30,21 @@ class TransportError(MirrorError):
     """The network or the server failed; the same request may succeed later.
 
     `permanent`: trying again in this run cannot help (a certificate that does not fit).
+    `late`: nothing, or too little, came in time.
     `retry_after`: seconds that the server asked us to wait, if it did.
     """
 
     def __init__(
-        self, message: str, *, permanent: bool = False, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        permanent: bool = False,
+        late: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.late = late
         self.retry_after = retry_after
 
 

@@ -132,7 +132,8 @@ def _translated() -> Iterator[None]:
             permanent=True,
         ) from None
     except (requests.RequestException, low.HTTPError, OSError) as error:
-        raise TransportError(_innermost(error)) from None
+        late = isinstance(error, requests.Timeout | low.TimeoutError | TimeoutError)
+        raise TransportError(_innermost(error), late=late) from None
 
 
 def _innermost(error: BaseException) -> str:

@@ -167,9 +167,12 @@ def extend(before: Extended, header: Header, data: bytes) -> Extended:
         return Extended(common={**before.common, **common})
     if header.type == b"x":
         records: Mapping[bytes, bytes] = parse_pax(data)
-    else:
+    elif data.endswith(b"\0"):
         key = b"path" if header.type == b"L" else b"linkpath"
-        records = {**before.records, key: data.removesuffix(b"\0")}
+        records = {**before.records, key: data[:-1]}
+    else:
+        # Some readers go on to the next NUL, whatever the size says.
+        raise TarError(f"the long name {shown(data)} does not end with a NUL")
     return Extended(records, before.common, (*before.types, header.type))
 
 

@@ -131,7 +131,8 @@ class Connection:
             self._socket = socket.create_connection(self._peer, self._timeout)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
-            raise TransportError(_said(error, "cannot connect")) from None
+            late = isinstance(error, TimeoutError)
+            raise TransportError(_said(error, "cannot connect"), late=late) from None
         self._start = self._end = self.served = 0
 
     def close(self) -> None:
@@ -182,7 +183,7 @@ class Connection:
                 raise ClosedError("the server closed the connection instead of answering")
             scanned -= moved - self._start
             if time.monotonic() > limit:
-                raise TransportError("the answer's head took too long")
+                raise TransportError("the answer's head took too long", late=True)
 
     def _fill(self) -> int:
         """Read more into the buffer; moves what is in it to the front if there is no room."""
@@ -223,7 +224,7 @@ class Connection:
         try:
             return self._live().recv_into(buffer)
         except TimeoutError:
-            raise TransportError(f"no bytes came for {self._timeout:g} s") from None
+            raise TransportError(f"no bytes came for {self._timeout:g} s", late=True) from None
         except ConnectionError as error:
             raise ClosedError(_said(error, "the connection broke")) from None
         except OSError as error:

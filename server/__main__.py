@@ -18,6 +18,7 @@ class Command:
 COMMANDS = {
     "serve": Command("server.serve", "serve a Data Store over HTTP"),
     "sample": Command("server.sample", "build a sample Data Store, or add filesets to it"),
+    "demo": Command("server.demo", "show it all: serve a sample store and mirror it"),
 }
 
 USAGE = 2

@@ -262,6 +262,7 @@ HOSTILE = [
         ("sparse", squeeze(SPARSE, END), "a sparse file"),
         ("long-parent", squeeze(long_name(b"../x"), A, END), "'../x': a path"),
         ("long-deep", squeeze(long_name(b"d/" * 3000 + b"x"), A, END), "a path"),
+        ("long-open", squeeze(entry(b"L", b"p", b"L", GNU), A, END), "end with a NUL"),
         ("long-nul", squeeze(long_name(b"a\0b"), A, END), "do not print"),
         ("long-twice", squeeze(long_name(b"p"), long_name(b"q"), A, END), "two extended headers"),
         ("size-negative", squeeze(header(b"a", b"\xff" * 12), END), "a size of -1 bytes"),
