@@ -201,7 +201,8 @@ class _Reader:
         except UnicodeDecodeError:
             text = self._salvage(piece)
         if "\r" in text:
-            text = text.replace("\r\n", "\n").removesuffix("\r")
+            # Not needed for the meaning, but a CR would send the lines the longer way.
+            text = text.replace("\r\n", "\n")
         lines = text.split("\n")
         if not lines[-1]:
             lines.pop()

@@ -63,6 +63,7 @@ class _Written:
     directory: Path
 
 
+_NOT_PLAIN = "<something that is no plain YAML>"
 _REQUIRED = ("mirror_root", "top_uri", "products")
 _PRODUCT_GLOB = re.compile(r"[A-Za-z0-9_+.: \-*?\[\]!]+")
 
@@ -295,21 +296,24 @@ def _read_yaml(path: Path, problems: list[str]) -> dict[str, _Written]:
                 f"{path}:{line}: {key}: given twice (before in line {written[key].line})"
             )
             continue
-        written[key] = _Written(*_construct(node, path, problems), line, path.parent)
+        written[key] = _Written(*_construct(node), line, path.parent)
     return written
 
 
-def _construct(node: "yaml.Node", path: Path, problems: list[str]) -> tuple[Any, str]:
-    """The value of a node and its text as written."""
+def _construct(node: "yaml.Node") -> tuple[Any, str]:
+    """The value of a node and its text as written.
+
+    A text that YAML takes for something it then cannot make (a date with a 13th month) stays the
+    text: the key's reader says what is wrong with it.
+    """
     import yaml
 
+    text = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
     try:
         value = yaml.constructor.SafeConstructor().construct_document(node)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        line = node.start_mark.line + 1
-        problems.append(f"{path}:{line}: a plain YAML value expected: {_yaml_fault(error)}")
-        value = None
-    return value, str(node.value) if isinstance(node, yaml.ScalarNode) else repr(value)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        value = text or [_NOT_PLAIN]
+    return value, text or repr(value)
 
 
 def _yaml_fault(error: Exception) -> str:

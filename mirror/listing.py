@@ -7,10 +7,11 @@ Nothing here touches disk or network.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 
 from mirror.errors import ListError
 
@@ -25,7 +26,11 @@ FILESET_COLUMNS = ("filesetID", "time registered", "type")
 FILE_COLUMNS = ("fileID", "bytes", "md5sum", "type")
 
 _NAME = re.compile(r"[A-Za-z0-9_+.: -]+")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_SAFE_NAME = re.compile(
+    r"(?!\.\.?$)[A-Za-z0-9_+.:](?:[A-Za-z0-9_+.: -]{0,253}[A-Za-z0-9_+.:-])?", re.ASCII
+)
+# 60 is a leap second, which UTC has.
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)Z", re.ASCII)
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _BYTES = re.compile(r"[0-9]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -39,6 +44,15 @@ class Header:
     names: tuple[str, ...]
     fixed: tuple[int, ...]
     text: str
+    pick: Callable[[tuple[str, ...]], tuple[str, ...]] = field(init=False, compare=False)
+    """The cells of the fixed columns, in the order of the protocol."""
+
+    last: int = field(init=False, compare=False)
+    """The last of the fixed columns in this list's order."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pick", itemgetter(*self.fixed))
+        object.__setattr__(self, "last", max(self.fixed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +128,8 @@ def check_name(name: str) -> str | None:
     Names become path segments here and URL segments there, so this is the one gate that
     everything from the network passes before it is joined to a directory.
     """
+    if _SAFE_NAME.fullmatch(name):
+        return None
     if not name:
         return "an empty name"
     if not _NAME.fullmatch(name):
@@ -124,9 +140,7 @@ def check_name(name: str) -> str | None:
         return f"a name that begins with '-': {name!r}"
     if name != name.strip():
         return f"a name that begins or ends with a blank: {name!r}"
-    if len(name) > 255:
-        return f"a name of {len(name)} bytes (at most 255)"
-    return None
+    return f"a name of {len(name)} bytes (at most 255)"
 
 
 @lru_cache(maxsize=4096)
@@ -140,9 +154,8 @@ def _is_day(day: str) -> bool:
 
 def check_time(text: str) -> str | None:
     """Say why `text` is not a time of section 2 (`YYYY-MM-DDThh:mm:ssZ`), or None if it is."""
-    fits = _TIME.fullmatch(text) and _is_day(text[:10])
-    # 60 is a leap second, which UTC has.
-    if fits and text[11:13] < "24" and text[14:16] < "60" and text[17:19] <= "60":
+    match = _TIME.fullmatch(text)
+    if match and _is_day(match[1]):
         return None
     return f"a time like 2009-04-15T01:22:12Z expected, not {text!r}"
 
@@ -156,18 +169,16 @@ def read_products(chunks: Iterable[bytes]) -> Iterator[ProductRow | Malformed]:
         if isinstance(row, Malformed):
             yield row
             continue
-        name, recent, registered, kind, description = _fixed(row)
+        header, cells, line, text = row
+        name, recent, registered, kind, description = header.pick(cells)
         reason = check_name(name) or check_time(registered)
         if not reason and recent != "none":
             reason = check_name(recent)
         if reason:
-            yield Malformed(row.line, reason, row.text)
+            yield Malformed(line, reason, text)
             continue
-        most_recent = None if recent == "none" else recent
-        yield ProductRow(
-            row.header, row.cells, row.line, row.text,
-            name, most_recent, registered, kind, description,
-        )  # fmt: skip
+        last = None if recent == "none" else recent
+        yield ProductRow(header, cells, line, text, name, last, registered, kind, description)
 
 
 def read_filesets(chunks: Iterable[bytes]) -> Iterator[FilesetRow | Malformed]:
@@ -179,12 +190,13 @@ def read_filesets(chunks: Iterable[bytes]) -> Iterator[FilesetRow | Malformed]:
         if isinstance(row, Malformed):
             yield row
             continue
-        name, registered, kind = _fixed(row)
+        header, cells, line, text = row
+        name, registered, kind = header.pick(cells)
         reason = check_name(name) or check_time(registered)
         if reason:
-            yield Malformed(row.line, reason, row.text)
+            yield Malformed(line, reason, text)
         else:
-            yield FilesetRow(row.header, row.cells, row.line, row.text, name, registered, kind)
+            yield FilesetRow(header, cells, line, text, name, registered, kind)
 
 
 def read_files(chunks: Iterable[bytes]) -> Iterator[FileRow | Malformed]:
@@ -196,14 +208,15 @@ def read_files(chunks: Iterable[bytes]) -> Iterator[FileRow | Malformed]:
         if isinstance(row, Malformed):
             yield row
             continue
-        name, size, md5, kind = _fixed(row)
+        header, cells, line, text = row
+        name, size, md5, kind = header.pick(cells)
         reason = check_name(name) or _check_sums(size, md5)
         if not reason and name == "index.txt":
             reason = "a file named index.txt, which is the list's own name"
         if reason:
-            yield Malformed(row.line, reason, row.text)
-            continue
-        yield FileRow(row.header, row.cells, row.line, row.text, name, int(size), md5 or None, kind)
+            yield Malformed(line, reason, text)
+        else:
+            yield FileRow(header, cells, line, text, name, int(size), md5 or None, kind)
 
 
 def _check_sums(size: str, md5: str) -> str | None:
@@ -214,15 +227,15 @@ def _check_sums(size: str, md5: str) -> str | None:
     return None
 
 
-def _fixed(row: Row) -> tuple[str, ...]:
-    """The cells of the fixed columns, in the order of the protocol."""
-    return tuple(row.cells[at] for at in row.header.fixed)
+def _rows(
+    chunks: Iterable[bytes], required: tuple[str, ...]
+) -> Iterator[tuple[Header, tuple[str, ...], int, str] | Malformed]:
+    """Split a list into rows and follow its headers, which may change in mid-list.
 
-
-def _rows(chunks: Iterable[bytes], required: tuple[str, ...]) -> Iterator[Row | Malformed]:
-    """Split a list into rows and follow its headers, which may change in mid-list."""
-    names = tuple(required)
-    header = Header(names, tuple(range(len(names))), "")
+    A row is its header, cells, line number and text; lists have millions of them, so nothing is
+    made here that the readers would take apart again.
+    """
+    header = Header(required, tuple(range(len(required))), "")
     need = len(required)
     for number, raw, ended in _lines(chunks):
         try:
@@ -231,32 +244,34 @@ def _rows(chunks: Iterable[bytes], required: tuple[str, ...]) -> Iterator[Row | 
             yield Malformed(number, "bytes that are not UTF-8", raw.decode("utf-8", "replace"))
             continue
         stripped = text.strip()
-        if not ended and stripped:
+        if not stripped:
+            continue
+        if not ended:
             yield Malformed(number, "the list ends inside this line", text, cut=True)
-        elif stripped.startswith("#"):
+        elif stripped[0] == "#":
             header = _header(text, required, number) or header
-        elif stripped.startswith("<") and "|" not in text:
+        elif stripped[0] == "<" and "|" not in text:
             raise ListError(f"line {number}: a list expected, not HTML: {stripped[:60]!r}")
-        elif stripped:
+        else:
             try:
-                yield Row(header, _cells(stripped, need, header), number, text)
+                yield header, _cells(stripped, need, header), number, text
             except _Refused as refused:
                 yield Malformed(number, str(refused), text)
 
 
 def _cells(stripped: str, need: int, header: Header) -> tuple[str, ...]:
     """The cells of one row, or _Refused."""
-    if not stripped.endswith("|"):
+    if stripped[-1] != "|":
         raise _Refused("the line does not end with '|'")
     if "#" in stripped:
         raise _Refused("a field holds '#'")
-    if _CONTROL.search(stripped):
+    if not stripped.isprintable() and _CONTROL.search(stripped):
         raise _Refused("a field holds a control character")
-    cells = tuple(cell.strip() for cell in stripped[:-1].split("|"))
+    cells = tuple([cell.strip() for cell in stripped[:-1].split("|")])
     if len(cells) < need:
         raise _Refused(f"at least {need} columns expected, not {len(cells)}")
-    if len(cells) <= max(header.fixed):
-        raise _Refused(f"the row ends before column {header.names[max(header.fixed)]!r}")
+    if len(cells) <= header.last:
+        raise _Refused(f"the row ends before column {header.names[header.last]!r}")
     return cells
 
 

@@ -1,4 +1,4 @@
-"""The client as a site runs it: a process, its mirror.yaml, its tree; and servers to mirror from."""
+"""The client as a site runs it: a process, its mirror.yaml, its tree; and servers for it."""
 
 import json
 import os
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-
 from watcher import snapshot
 
 PROJECT = Path(__file__).parent.parent

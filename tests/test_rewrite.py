@@ -156,6 +156,7 @@ def test_the_data_prefix_is_joined_with_one_slash(prefix: str, workdir: str, pat
     assert places.workdir() == workdir
     assert workdir.encode() in dbinfo(run("chipRun", "chipRun\nworkdir STR neb://v/x"), places)
     assert local_path(b"neb://v/a", prefix.encode()) == path
+    assert local_path(b"neb://v", prefix.encode()) == prefix.encode()
 
 
 # --- dbinfo, whole examples --------------------------------------------------------------------
@@ -395,6 +396,19 @@ def test_runs_of_one_component_that_dirinfo_alone_names(table: str) -> None:
     assert dbinfo(run(table, f"{table}\nuri STR NULL"), CHIP)
 
 
+def test_a_camera_run_has_the_component_exposure_and_no_other() -> None:
+    rows = run("camRun", "camProcessedExp\nclass_id STR XY01\nuri STR a/x")
+    both = Places(DATA, None, {"XY01": "chip", "exposure": "exp"})
+    assert b"uri STR /mirror/data/exp/x\n" in dbinfo(rows, both)
+    with pytest.raises(IntegrityError, match="component 'exposure' is not in dirinfo, which has"):
+        dbinfo(rows, Places(DATA, None, {"XY01": "chip"}))
+
+
+def test_one_component_alone_does_not_stand_in_for_a_column() -> None:
+    with pytest.raises(IntegrityError, match="names no class_id before it"):
+        dbinfo(run("chipRun", "chipImfile\nuri STR a/x"), Places(DATA, None, {"XY01": "chip"}))
+
+
 def test_the_rows_of_a_stack_have_the_skycell_of_its_run() -> None:
     two = Places(DATA, None, {"sky.1": "one", "sky.2": "two"})
     rows = run(
@@ -556,7 +570,8 @@ def test_what_is_refused(row: str, parts: list[str], most: int) -> None:
     assert len(message) < 1000
 
 
-@pytest.mark.parametrize("most", [2**20, 2**17 - 1, 2**10])
+# The last of these lets a block begin with the line end of the longest line.
+@pytest.mark.parametrize("most", [2**20, 2**17 - 1, 2**10, (2**20 + 8) // 12])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\nlabel STR x\n"])
 @pytest.mark.parametrize("rewritten", [dbinfo, dump])
 def test_a_line_has_a_longest_length(rewritten: object, end: bytes, most: int) -> None:

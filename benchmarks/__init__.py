@@ -1,0 +1,1 @@
+"""The races: how fast the client is, next to what a site would otherwise chain together."""
