@@ -69,7 +69,9 @@ class Store:
     @property
     def bundled(self) -> bool:
         """Whether there is something to unpack."""
-        return self.served is not self.usable and any(one.path.endswith(".tgz") for one in self.served)
+        return self.served is not self.usable and any(
+            one.path.endswith(".tgz") for one in self.served
+        )
 
     @property
     def bytes(self) -> int:
@@ -122,7 +124,11 @@ def _large(root: Path) -> Made:
     known = _put(root, "stacks/stack.421.33.1/RINGS.V3.skycell.1566.004.stk.421.fits", pieces)
     _write_files(root / "stacks" / "stack.421.33.1", [(*_row(known), "fits")], ())
     _write_lists(
-        root, "stacks", "ipp-misc", [FilesetEntry("stack.421.33.1", format_time(_FIRST), "table")], ()
+        root,
+        "stacks",
+        "ipp-misc",
+        [FilesetEntry("stack.421.33.1", format_time(_FIRST), "table")],
+        (),
     )
     return "stacks", [known], [known]
 
@@ -159,9 +165,7 @@ def _bundles(root: Path) -> Made:
 
 def _members(base: str, sky: Sequence[bundles.Piece], chance: random.Random) -> list[Content]:
     """The files of one chip: an image and its variance, and three small ones."""
-    images = [
-        bundles.image(_WIDTH, _HEIGHT, chance.choices(sky, k=_PIECES)) for _ in range(2)
-    ]
+    images = [bundles.image(_WIDTH, _HEIGHT, chance.choices(sky, k=_PIECES)) for _ in range(2)]
     dump = (
         f"# ppImage\nFILES.INPUT METADATA\n   PPIMAGE.INPUT STR neb://ipp014.0/raw/{base}.fits\n"
         f"END\nFILES.OUTPUT METADATA\n   PPIMAGE.CHIP STR neb://ipp009.0/gpc1/x/{base}.ch.fits\n"
@@ -203,9 +207,7 @@ def _documents(fileset: str, chip: int, base: str) -> Iterator[tuple[str, str, b
         f"chipProcessedImfile MULTI\n{rows}"
     )
     places = "".join(f"   {component} STR {fileset}\n" for component in _CLASSES)
-    dirinfo = (
-        f"destdir METADATA\n   destdir STR gpc1\nEND\n\ncomponents METADATA\n{places}END\n"
-    )
+    dirinfo = f"destdir METADATA\n   destdir STR gpc1\nEND\n\ncomponents METADATA\n{places}END\n"
     for kind, text in (("dbinfo", dbinfo), ("dirinfo", dirinfo)):
         yield f"{kind}.chip.{chip}.mdc", kind, text.encode()
 
@@ -252,9 +254,7 @@ def _row(known: Known) -> tuple[str, str, str]:
     return known.name, str(known.size), known.md5
 
 
-def _write_files(
-    directory: Path, rows: Sequence[Sequence[str]], labels: tuple[str, ...]
-) -> None:
+def _write_files(directory: Path, rows: Sequence[Sequence[str]], labels: tuple[str, ...]) -> None:
     (directory / "index.txt").write_text(format_list((*FILE_COLUMNS, *labels), rows))
 
 

@@ -16,7 +16,7 @@ from mirror.job import Job, manifest_of
 from mirror.loop import Loop
 from mirror.manifest import Entry
 from mirror.report import utc_now
-from mirror.state import State
+from mirror.state import Done, State
 
 MOST = 64
 """Filesets that move together at most: what a kill in between leaves to the next run."""
@@ -99,45 +99,23 @@ class Mover:
 
     def _moved(self, group: _Group) -> None:
         self._busy = False
-        self._state.finish(self._record(job) for job in group.jobs)
+        self._state.finish([self._record(job) for job in group.jobs], utc_now())
         for job in group.jobs:
             self._done(job)
 
-    def _record(self, job: Job) -> dict[str, object]:
+    def _record(self, job: Job) -> Done:
         assert job.assembled is not None
-        return done_record(
+        entries = manifest_of(job)
+        return Done(
             job.fileset.id,
-            manifest_of(job),
+            len(entries),
+            sum(entry.size for entry in entries),
+            time.monotonic() - job.started,
             job.assembled.info_dir,
             job.assembled.data_dir,
-            seconds=time.monotonic() - job.started,
-            hook=self._hook,
-            to_list=self._keep_bundles,
+            self._hook,
+            self._keep_bundles,
         )
-
-
-def done_record(
-    fileset: int,
-    entries: list[Entry],
-    info_dir: str,
-    data_dir: str,
-    *,
-    seconds: float,
-    hook: bool,
-    to_list: bool,
-) -> dict[str, object]:
-    """What State.finish records of a fileset that stands in the tree."""
-    return {
-        "id": fileset,
-        "files": len(entries),
-        "bytes": sum(entry.size for entry in entries),
-        "seconds": seconds,
-        "done_at": utc_now(),
-        "info_dir": info_dir,
-        "data_dir": data_dir,
-        "hook": int(hook),
-        "to_list": int(to_list),
-    }
 
 
 def _entries(job: Job) -> tuple[Entry, ...]:

@@ -9,9 +9,9 @@ from mirror.commit import move_in
 from mirror.errors import IntegrityError, LocalError
 from mirror.listing import read_files
 from mirror.manifest import Entry
-from mirror.mover import done_record
 from mirror.plan import FilesetPlan, Kind, plan_fileset
-from mirror.state import DONE, NewFileset, State
+from mirror.report import utc_now
+from mirror.state import DONE, Done, NewFileset, State
 from mirror.tree import Tree
 
 
@@ -62,9 +62,9 @@ def roll_forward(tree: Tree, state: State, *, hook: bool, store: bool) -> list[s
             continue
         info = tree.info_dir(fileset.product, fileset.name)
         data = _data_dir(tree, fileset.product, fileset.name, info, entries)
-        state.finish(
-            [done_record(fileset.id, entries, info, data, seconds=0.0, hook=hook, to_list=store)]
-        )
+        size = sum(entry.size for entry in entries)
+        one = Done(fileset.id, len(entries), size, 0.0, info, data, hook, store)
+        state.finish([one], utc_now())
         done.append(f"{fileset.product}/{fileset.name}")
     return done
 

@@ -150,7 +150,8 @@ def rewrite_dump(source: BinaryIO, target: BinaryIO, data_prefix: str, name: str
     is compressed again, the same for the same contents.
 
     Raises IntegrityError for a line over MAX_LINE, blocks that do not close, gzip that is damaged
-    or followed by something else, and for one that unpacks to too much.
+    or followed by something else, and for a dump that comes to more bytes than MAX_DUMP,
+    MAX_RATIO and MAX_GROWTH allow.
     """
     reader = _Dump(name, data_prefix)
     head = source.read(2)

@@ -14,7 +14,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from mirror import disk, recover
-from mirror.assemble import Rules
 from mirror.backlog import Listing, queue_product
 from mirror.body import Body
 from mirror.database import told
@@ -27,15 +26,11 @@ from mirror.errors import (
     TransportError,
 )
 from mirror.halt import Halt, HaltedError
-from mirror.job import Context
 from mirror.listing import Malformed, ProductRow, read_products
 from mirror.lock import locked
 from mirror.plan import Selection, is_glob, wanted_products
-from mirror.progress import Progress
 from mirror.report import EXIT_LOCAL, EXIT_UNLISTED, Report
 from mirror.state import State
-from mirror.storelists import update_lists
-from mirror.transfer import Settings, Transfer
 from mirror.tree import Tree
 
 if TYPE_CHECKING:
@@ -92,6 +87,8 @@ def _run_locked(
         except HaltedError as error:
             report.detail(str(error))
         if keep:
+            from mirror.storelists import update_lists
+
             update_lists(tree, state, config.hidden_products)
     _settle(report, state)
 
@@ -270,7 +267,10 @@ def _transfer(
     trusted: bool,
     only: frozenset[int] | None,
 ) -> None:
-    """Fetch what is queued, unless there is too little room to begin."""
+    """Fetch what is queued, unless there is too little room to begin.
+
+    The rooms behind this are loaded only when there is something for them to do.
+    """
     queued = state.queued()
     wanted = sum(queued.values())
     if not wanted and not state.hooks():
@@ -283,6 +283,11 @@ def _transfer(
             status=EXIT_LOCAL,
         )
         return
+    from mirror.assemble import Rules
+    from mirror.job import Context
+    from mirror.progress import Progress
+    from mirror.transfer import Settings, Transfer
+
     if options.limit is not None:
         wanted = min(wanted, options.limit)
     progress = Progress(len(only) if only else wanted, visible=report.terminal)

@@ -88,6 +88,20 @@ class NewFileset:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """A fileset that stands in the tree; `hook` and `to_list` tell what is still to be done."""
+
+    fileset: int
+    files: int
+    bytes: int
+    seconds: float
+    info_dir: str
+    data_dir: str
+    hook: bool
+    to_list: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A product in figures; `bytes` and `seconds` are of what is done."""
 
@@ -328,19 +342,21 @@ class State:
                     "INSERT OR REPLACE INTO manifest VALUES (?, ?)", (fileset, manifest)
                 )
 
-    def finish(self, done: Iterable[dict[str, object]]) -> None:
-        """Record filesets that stand in the tree, durably, as done.
-
-        Each with: id, files, bytes, seconds, done_at, info_dir, data_dir, hook, to_list.
-        """
+    def finish(self, done: Iterable[Done], done_at: str) -> None:
+        """Record filesets that stand in the tree, durably, as done."""
         with self.transaction():
             self._db.executemany(
                 f"UPDATE fileset SET state = '{DONE}', fault = NULL, faulty_file = NULL,"
-                " attempts = 0, repair = NULL, files = :files, bytes = :bytes, seconds = :seconds,"
-                " done_at = :done_at, info_dir = :info_dir, data_dir = :data_dir, hook = :hook,"
-                " to_list = :to_list WHERE id = :id",
-                done,
-            )
+                " attempts = 0, repair = NULL, files = ?, bytes = ?, seconds = ?, info_dir = ?,"
+                " data_dir = ?, hook = ?, to_list = ?, done_at = ? WHERE id = ?",
+                (
+                    (
+                        one.files, one.bytes, one.seconds, one.info_dir, one.data_dir,
+                        one.hook, one.to_list, done_at, one.fileset,
+                    )
+                    for one in done
+                ),
+            )  # fmt: skip
 
     def rebuilt(self, fileset: int, manifest: bytes, info_dir: str) -> None:
         """Keep what is known of a fileset that was found in the tree."""

@@ -448,9 +448,7 @@ ROWS = (
         )
         for code, path in ((404, BIG), (410, SMALL), (400, BIG))
     ),
-    Row("N5 404 once, the list changed", [once(BIG, faults.status(404))], FINE, both=False)
-    if False
-    else Row(
+    Row(
         "N5 404 on a fileset's list",
         [always(FILES, faults.status(404))],
         REJECT,
@@ -753,7 +751,11 @@ ROWS = (
         (IN_ROOT + HTML,),
         missing=None,
     ),
-    Row("N15 hang-up before the answer, once each", [once("*", faults.drop())] * 2, FINE),
+    Row(
+        "N15 hang-up before the answer, once a path",
+        [once(path, faults.drop()) for path in (ROOT, LIST, FILES, BIG, SMALL)],
+        FINE,
+    ),
     Row(
         "N15 hang-up before the answer, always",
         [always("*", faults.drop())],

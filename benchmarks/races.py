@@ -1,0 +1,132 @@
+"""One race: runs in turn, each in a directory of its own, measured and checked; and its table."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from benchmarks.runners import Runner
+
+HERE = Path(__file__).resolve().parent
+LIMIT = 1800.0
+"""Seconds after which a run is taken for one that hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run cost: seconds, seconds of processor, MiB of its largest process."""
+
+    wall: float
+    cpu: float
+    memory: float
+
+
+@dataclass(slots=True)
+class Result:
+    """A runner and the costs of its runs."""
+
+    runner: Runner
+    costs: list[Cost] = field(default_factory=list)
+
+    @property
+    def wall(self) -> float:
+        """The median, in seconds."""
+        return median(cost.wall for cost in self.costs)
+
+    @property
+    def cpu(self) -> float:
+        """The median, in seconds."""
+        return median(cost.cpu for cost in self.costs)
+
+    @property
+    def memory(self) -> float:
+        """The most of all runs, in MiB."""
+        return max(cost.memory for cost in self.costs)
+
+
+class Course:
+    """Where the runs take place.
+
+    ext4 takes ten times as long for a new file where many have just been deleted, so on a disk
+    every run has a new directory and they are all removed at the end, or when room gets short; in
+    memory at once.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._in_memory = directory.resolve().is_relative_to("/dev/shm")
+        self._count = 0
+        self._spent: list[Path] = []
+        directory.mkdir(parents=True, exist_ok=True)
+        if shutil.which("chattr") and not self._in_memory:
+            # New directories are spread over the disk, away from where others were deleted.
+            subprocess.run(["chattr", "+T", str(directory)], stderr=subprocess.DEVNULL, check=False)
+
+    def fresh(self, runner: Runner) -> Path:
+        """A new directory with the runner's files."""
+        self._count += 1
+        place = self._directory / f"run.{os.getpid()}.{self._count}"
+        for name, text in runner.files.items():
+            file = place / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        place.mkdir(exist_ok=True)
+        if not self._in_memory:
+            os.sync()  # what others have left to be written is not this run's
+        return place
+
+    def done(self, place: Path) -> None:
+        """A run's directory is needed no more."""
+        self._spent.append(place)
+        if self._in_memory or shutil.disk_usage(place).free < 20 * 10**9:
+            self.clear()
+
+    def clear(self) -> None:
+        """Remove the directories of all runs that are done."""
+        for place in self._spent:
+            shutil.rmtree(place)
+        self._spent.clear()
+
+
+def measure(runner: Runner, place: Path) -> Cost:
+    """Run in a prepared directory. Raises RuntimeError if it fails, with the end of its log."""
+    result, log = place / ".cost", place / ".log"
+    launcher = [sys.executable, "-I", "-S", str(HERE / "launch.py"), str(result)]
+    environ = {**os.environ, **runner.environ}
+    with log.open("wb") as output:
+        subprocess.run(
+            [*launcher, *runner.command], cwd=place, env=environ, stdin=subprocess.DEVNULL,
+            stdout=output, stderr=output, timeout=LIMIT, check=True,
+        )  # fmt: skip
+    status, wall, cpu, kilobytes = result.read_text().split()
+    if status != "0":
+        raise RuntimeError(f"{runner.name}: exit status {status}\n{log.read_text()[-2000:]}")
+    return Cost(float(wall), float(cpu), int(kilobytes) / 1024)
+
+
+def table(title: str, results: Sequence[Result]) -> str:
+    """The results as text, with the ratios of each of ours to each of the others."""
+    ours = [one for one in results if one.runner.ours]
+    width = max(len(one.runner.name) for one in results)
+    head = f"{'':<{width}} {'wall s (min-max)':>22} {'CPU s':>7} {'MiB':>5}"
+    for one in ours if len(ours) < len(results) else []:
+        short = one.runner.name.removeprefix("this client").strip(", ") or "ours"
+        head += f"  {short + '/it wall':>10} {'CPU':>5}"
+    lines = [title, head]
+    for one in results:
+        walls = [cost.wall for cost in one.costs]
+        spread = f"{one.wall:.2f} ({min(walls):.2f}-{max(walls):.2f})"
+        line = f"{one.runner.name:<{width}} {spread:>22} {one.cpu:>7.2f} {one.memory:>5.0f}"
+        for our in ours if len(ours) < len(results) else []:
+            line += f"  {our.wall / one.wall:>13.2f} {our.cpu / one.cpu:>5.2f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def best(results: Iterable[Result], cost: str) -> Result:
+    """The one with the least `cost` (wall, cpu)."""
+    return min(results, key=lambda one: float(getattr(one, cost)))

@@ -1,0 +1,129 @@
+"""What the races run against: nginx where it is installed, our own server, and a longer wire."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+READY = 10.0
+"""Seconds in which a server must answer."""
+
+# Debian's place for it is not on everybody's path.
+_NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+_CONFIG = """\
+daemon off;
+worker_processes 2;
+{user}
+pid {directory}/pid;
+error_log {directory}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    tcp_nodelay on;
+    keepalive_timeout 65;
+    types {{ text/plain txt mdc; }}
+    default_type application/octet-stream;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+
+
+def best_server() -> str:
+    """The name of the server that the races use on this machine."""
+    return "nginx" if _NGINX else "python -m server serve"
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[str]:
+    """Serve a store with the best server there is; yields its URL."""
+    with nginx(root) if _NGINX else own_server(root) as url:
+        yield url
+
+
+@contextmanager
+def nginx(root: Path) -> Iterator[str]:
+    """Serve a directory as nginx does, which knows nothing of ?LAST. Yields the URL."""
+    assert _NGINX
+    with tempfile.TemporaryDirectory(prefix="nginx.") as directory:
+        # The port is free when it is picked, and may be taken when nginx comes: then again.
+        for _ in range(5):
+            port = _free_port()
+            config = Path(directory, "nginx.conf")
+            config.write_text(_config(directory, root, port))
+            command = [_NGINX, "-p", directory, "-c", str(config), "-e", f"{directory}/error.log"]
+            with subprocess.Popen(command) as process:
+                try:
+                    if _answers(process, port):
+                        yield f"http://127.0.0.1:{port}/"
+                        return
+                finally:
+                    process.terminate()
+        raise RuntimeError(f"nginx does not start: {Path(directory, 'error.log').read_text()}")
+
+
+def _config(directory: str, root: Path, port: int) -> str:
+    user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
+    return _CONFIG.format(directory=directory, root=root, port=port, user=user)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _answers(process: "subprocess.Popen[bytes]", port: int) -> bool:
+    """Whether the process came to listen at the port before it ended or READY was over."""
+    limit = time.monotonic() + READY
+    while process.poll() is None and time.monotonic() < limit:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+@contextmanager
+def own_server(root: Path) -> Iterator[str]:
+    """Serve a store with `python -m server serve`, which honours ?LAST. Yields the URL."""
+    command = [sys.executable, "-m", "server", "serve", "--dsroot", str(root), "--port", "0"]
+    with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process.stdout.readline().rpartition(" ")[2].strip()
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def delayed(url: str, seconds: float) -> Iterator[str]:
+    """The same server, with every byte of its answers `seconds` late. Yields the new URL."""
+    command = [sys.executable, str(HERE / "delay.py"), url, str(seconds)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.stdin.close()
