@@ -96,6 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
         report.fault(str(error))
     except KeyboardInterrupt:
         report.fault("interrupted")
+    except BrokenPipeError:
+        report.fault("standard output was closed before everything was written")
     except Exception as error:
         if options.verbose:
             raise

@@ -17,7 +17,7 @@ from mirror import __version__
 from mirror.address import Address, read_address
 from mirror.body import Body, RateLimit
 from mirror.errors import MirrorError, RefusedError, TransportError
-from mirror.halt import Halt
+from mirror.halt import Halt, HaltedError
 from mirror.wire import ClosedError, Connection, WireAnswer, request_bytes
 
 if TYPE_CHECKING:
@@ -72,22 +72,33 @@ class DataStore:
         while True:
             self._halt.check()
             at = self._current
+            address = self.addresses[at]
             try:
-                return operation(self.addresses[at])
+                return operation(address)
             except TransportError as error:
                 failures += 1
                 asked = max(asked, error.retry_after or 0.0)
                 self._current = (at + 1) % count
                 rounds, within = divmod(failures, count)
+                tries = f", tried {failures} times" if failures > 1 else ""
+                left = TransportError(
+                    f"{error} ({address.name}{tries})", permanent=error.permanent, late=error.late
+                )
                 last = rounds > self._config.retries or asked > LONGEST_RETRY_AFTER
                 if last or (error.permanent and failures >= count):
-                    tries = f", tried {failures} times" if failures > 1 else ""
-                    raise TransportError(
-                        f"{error}{tries}", permanent=error.permanent, late=error.late
-                    ) from None
+                    raise left from None
             if within == 0:
-                self._halt.sleep(max(asked, _pause(rounds)))
+                self._wait(max(asked, _pause(rounds)), left)
                 asked = 0.0
+
+    def _wait(self, seconds: float, left: TransportError) -> None:
+        """Pause before the next round; if the run ends before that, `left` is what it was."""
+        try:
+            self._halt.sleep(seconds)
+        except HaltedError:
+            if self._halt.interrupted:
+                raise
+            raise left from None
 
     def get(
         self,
@@ -258,7 +269,7 @@ def _refusal(answer: "WireAnswer | SessionAnswer", address: Address) -> MirrorEr
         return RefusedError(f"HTTP {status} from {address.name}{hint}", status)
     if status in (408, 429) or status >= 500:
         wait = read_retry_after(answer.headers.get("retry-after"), time.time())
-        return TransportError(f"HTTP {status} from {address.name}", retry_after=wait)
+        return TransportError(f"HTTP {status}", retry_after=wait)
     return RefusedError(f"HTTP {status} from {address.name}", status)
 
 

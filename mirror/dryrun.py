@@ -9,7 +9,7 @@ from mirror.job import read_raw_list
 from mirror.listing import read_files
 from mirror.plan import plan_fileset
 from mirror.report import Report, size_text
-from mirror.run import Options, list_products
+from mirror.run import Options, Run, list_products
 from mirror.state import State
 from mirror.tree import Tree
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 def dry_run(config: "Config", options: Options, report: Report) -> None:
     """Print what a run would fetch: product, fileset, files, bytes; then the totals."""
-    state = State.scratch(Tree(config.mirror_root).state)
-    store = DataStore(config, Halt())
+    tree = Tree(config.mirror_root)
+    halt = Halt()
+    store = DataStore(config, halt)
+    state = State.scratch(tree.state)
     try:
-        list_products(config, options, report, state, store)
+        list_products(Run(config, options, report, tree, state, store, halt))
         _print_plan(options, report, state, store)
     finally:
         state.close()

@@ -21,6 +21,7 @@ class Progress:
         self._opened = 0
         self._known = 0
         self._bar: Any = None
+        self._drawn = 0.0
         if visible:
             from tqdm import tqdm
 
@@ -28,7 +29,6 @@ class Progress:
                 total=None, unit="B", unit_scale=True, dynamic_ncols=True, leave=False,
                 desc=self._description(), smoothing=0.1,
             )  # fmt: skip
-        self._drawn = time.monotonic()
 
     def add(self, count: int) -> None:
         """Bytes that came (or, negative, that have to come again); from any thread."""

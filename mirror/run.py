@@ -47,6 +47,19 @@ class Options:
     repair: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run works with."""
+
+    config: "Config"
+    options: Options
+    report: Report
+    tree: Tree
+    state: State
+    store: DataStore
+    halt: Halt
+
+
 def run(config: "Config", options: Options, report: Report) -> None:
     """Mirror once. What happened is in the report; LockedError and LocalError are raised."""
     tree = Tree(config.mirror_root)
@@ -57,46 +70,41 @@ def run(config: "Config", options: Options, report: Report) -> None:
         with told(tree.state):
             state = State.open(tree.state)
             try:
-                _run_locked(config, options, report, tree, state)
+                deadline = deadline_from(config.deadline, datetime.now(), time.monotonic())
+                halt = Halt(deadline)
+                store = DataStore(config, halt)
+                _run_locked(Run(config, options, report, tree, state, store, halt))
             finally:
                 state.close()
 
 
-def _run_locked(
-    config: "Config", options: Options, report: Report, tree: Tree, state: State
-) -> None:
+def _run_locked(one: Run) -> None:
+    config, options, report, state = one.config, one.options, one.report, one.state
     state.set_meta("started", report.started)
     trusted = recover.is_same_boot(state)
     hook, keep = bool(config.after_fileset), config.keep_bundles
-    for name in recover.roll_forward(tree, state, hook=hook, store=keep):
+    for name in recover.roll_forward(one.tree, state, hook=hook, store=keep):
         report.detail(f"{name}: completed what an interrupted run had begun to move in")
-    recover.sweep(tree, state)
-    halt = Halt(deadline_from(config.deadline, datetime.now(), time.monotonic()))
-    store = DataStore(config, halt)
-    with _signals(halt, store, report):
-        only: frozenset[int] | None = None
+    recover.sweep(one.tree, state)
+    with _signals(one):
         try:
             if options.verify:
                 from mirror.verify import verify
 
-                only = verify(config, options, report, tree, state, store, halt)
+                if only := verify(one):
+                    products = frozenset(product.name for product in state.products())
+                    _transfer(one, trusted, products, only)
             else:
-                list_products(config, options, report, state, store)
-            if not options.verify or only:
-                _transfer(config, options, report, tree, state, store, halt, trusted, only)
+                _transfer(one, trusted, frozenset(list_products(one)), None)
         except HaltedError as error:
             report.detail(str(error))
         if keep:
             from mirror.storelists import update_lists
 
-            update_lists(tree, state, config.hidden_products)
-    _settle(report, state)
-
-
-def _settle(report: Report, state: State) -> None:
-    for name, left in state.queued().items():
-        report.count(name).queued = left
+            update_lists(one.tree, state, config.hidden_products)
+    queued = state.queued()
     for name, count in report.products.items():
+        count.queued = queued.get(name, 0)
         count.last_fileset = state.product(name).last_fileset
 
 
@@ -118,15 +126,15 @@ def deadline_from(
 
 
 @contextmanager
-def _signals(halt: Halt, store: DataStore, report: Report) -> Iterator[None]:
+def _signals(one: Run) -> Iterator[None]:
     """SIGTERM, SIGINT, SIGHUP: give up what is in work, keep what is verified, then summarise."""
 
     def stop(number: int, _frame: Any) -> None:
-        if not halt.interrupted:
+        if not one.halt.interrupted:
             name = signal.Signals(number).name
-            halt.stop(f"interrupted by {name}", interrupt=True)
-            report.fault(f"interrupted by {name}; what is not done stays queued")
-            store.abort()
+            one.halt.stop(f"interrupted by {name}", interrupt=True)
+            one.report.fault(f"interrupted by {name}; what is not done stays queued")
+            one.store.abort()
 
     handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, stop) for number in handled}
@@ -140,17 +148,20 @@ def _signals(halt: Halt, store: DataStore, report: Report) -> Iterator[None]:
 # Listing
 
 
-def list_products(
-    config: "Config", options: Options, report: Report, state: State, store: DataStore
-) -> None:
-    """Queue what is new of every wanted product; EXIT_UNLISTED if not one could be listed."""
-    names, unlisted = choose_products(config, options, report, state, store)
-    selection = Selection(config.select, config.since)
+def list_products(one: Run) -> list[str]:
+    """Queue what is new of every wanted product; EXIT_UNLISTED if not one could be listed.
+
+    Returns the wanted products.
+    """
+    report, state = one.report, one.state
+    names, unlisted = choose_products(one)
+    selection = Selection(one.config.select, one.config.since)
     listed = 0
     for name in names:
+        report.count(name)
         started = time.monotonic()
         try:
-            listing = queue_product(store, state, name, selection)
+            listing = queue_product(one.store, state, name, selection)
         except (TransportError, RefusedError, ListError) as error:
             report.fault(f"cannot be listed: {_advice(error)}", name)
             continue
@@ -163,6 +174,7 @@ def list_products(
         state.set_product(state.product(name).id, listed_at=report.started)
     if not listed and (names or unlisted):
         report.status = max(report.status, EXIT_UNLISTED)
+    return names
 
 
 def _advice(error: MirrorError) -> str:
@@ -184,21 +196,20 @@ def _tell(report: Report, name: str, listing: Listing, seconds: float) -> None:
         report.detail(f"{name}: {hint}")
 
 
-def choose_products(
-    config: "Config", options: Options, report: Report, state: State, store: DataStore
-) -> tuple[list[str], bool]:
+def choose_products(one: Run) -> tuple[list[str], bool]:
     """The products of this run, and whether some could not be had from the root list.
 
     The root list is asked only where it can tell something: for a glob, or for a product that
     was never listed. So a run without news is one request a product.
     """
+    config, options, report, state = one.config, one.options, one.report, one.state
     asked = [name for name in config.products if name not in config.hidden_products]
     needed = any(is_glob(name) or not state.is_known(name) for name in asked)
     trouble = False
     shown: list[str] = [name for name in asked if not is_glob(name)]
     if needed:
         try:
-            rows = read_root(store, report)
+            rows = read_root(one.store, report)
         except (TransportError, RefusedError, ListError) as error:
             report.fault(f"the root list cannot be read: {_advice(error)}")
             trouble = True
@@ -206,7 +217,7 @@ def choose_products(
         else:
             shown = [row.name for row in rows]
             for row in rows:
-                if any(fnmatchcase(row.name, one) for one in asked):
+                if any(fnmatchcase(row.name, pattern) for pattern in asked):
                     number = state.product(row.name).id
                     state.set_product(number, type=row.type, description=row.description)
     names, unmatched = wanted_products(shown, asked, config.hidden_products)
@@ -220,7 +231,7 @@ def choose_products(
         )
         trouble = True
     if options.products:
-        names = [n for n in names if any(fnmatchcase(n, one) for one in options.products)]
+        names = [n for n in names if any(fnmatchcase(n, glob) for glob in options.products)]
         if not names and not trouble:
             given = ", ".join(options.products)
             report.fault(f"--product {given}: none of the configured products is named so")
@@ -257,55 +268,62 @@ def read_root(store: DataStore, report: Report) -> list[ProductRow]:
 
 
 def _transfer(
-    config: "Config",
-    options: Options,
-    report: Report,
-    tree: Tree,
-    state: State,
-    store: DataStore,
-    halt: Halt,
-    trusted: bool,
-    only: frozenset[int] | None,
+    one: Run, trusted: bool, products: frozenset[str], only: frozenset[int] | None
 ) -> None:
-    """Fetch what is queued, unless there is too little room to begin.
+    """Fetch what is queued of these products, unless there is too little room to begin.
 
     The rooms behind this are loaded only when there is something for them to do.
     """
-    queued = state.queued()
-    wanted = sum(queued.values())
-    if not wanted and not state.hooks():
-        return
-    free = disk.free_bytes(tree.root)
-    if wanted and free < config.resume_free:
-        report.fault(
-            f"{tree.root}: {free} bytes free, less than resume_free ({config.resume_free}); "
-            f"nothing is fetched, {wanted} filesets stay queued",
-            status=EXIT_LOCAL,
-        )
+    config, options, state = one.config, one.options, one.state
+    wanted = sum(left for name, left in state.queued().items() if name in products)
+    if options.limit is not None:
+        wanted = min(wanted, options.limit)
+    if only is not None:
+        wanted = min(wanted, len(only))
+    if not (wanted or state.hooks()) or _is_too_full(one, wanted):
         return
     from mirror.assemble import Rules
     from mirror.job import Context
     from mirror.progress import Progress
     from mirror.transfer import Settings, Transfer
 
-    if options.limit is not None:
-        wanted = min(wanted, options.limit)
-    progress = Progress(len(only) if only else wanted, visible=report.terminal)
-    report.before_lines(progress.clear)
-    run_number = int(state.meta("run") or 0) + 1
-    state.set_meta("run", str(run_number))
+    number = int(state.meta("run") or 0) + 1
+    state.set_meta("run", str(number))
     rules = Rules(
-        tree, config.data_prefix, config.unpack, config.keep_bundles,
-        config.max_expansion, config.max_unpacked,
-    )  # fmt: skip
+        one.tree,
+        config.data_prefix,
+        config.unpack,
+        config.keep_bundles,
+        config.max_expansion,
+        config.max_unpacked,
+    )
     settings = Settings(
-        config.connections, config.min_free, options.limit, config.after_fileset,
-        config.keep_bundles, config.unpack, frozenset(report.products) | frozenset(queued)
-        if not options.products else frozenset(report.products), only,
-    )  # fmt: skip
-    context = Context(store, rules, halt, progress, trusted)
+        config.connections,
+        config.min_free,
+        options.limit,
+        config.after_fileset,
+        config.keep_bundles,
+        config.unpack,
+        products,
+        only,
+    )
+    progress = Progress(wanted, visible=one.report.terminal)
+    one.report.before_lines(progress.clear)
+    context = Context(one.store, rules, one.halt, progress, trusted)
     try:
-        Transfer(context, settings, state, report, run_number).run()
+        Transfer(context, settings, state, one.report, number).run()
     finally:
         progress.close()
-        report.before_lines(lambda: None)
+        one.report.before_lines(lambda: None)
+
+
+def _is_too_full(one: Run, wanted: int) -> bool:
+    free = disk.free_bytes(one.tree.root)
+    if not wanted or free >= one.config.resume_free:
+        return False
+    one.report.fault(
+        f"{one.tree.root}: {free} bytes free, less than resume_free ({one.config.resume_free}); "
+        f"nothing is fetched, {wanted} filesets stay queued",
+        status=EXIT_LOCAL,
+    )
+    return True

@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING
 
 from mirror import manifest, recover
 from mirror.assemble import matches
-from mirror.datastore import DataStore
 from mirror.errors import IntegrityError, ListError, RefusedError, TransportError
-from mirror.halt import Halt
 from mirror.job import read_raw_list
 from mirror.listing import FileRow, read_files
 from mirror.manifest import Entry
-from mirror.report import Report
 from mirror.state import DONE, Fileset, State
-from mirror.tree import Tree
 
 if TYPE_CHECKING:
-    from formats.mirror_yaml import Config
-    from mirror.run import Options
+    from mirror.run import Options, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,42 +28,37 @@ class _Bad:
     reason: str
 
 
-def verify(
-    config: "Config",
-    options: "Options",
-    report: Report,
-    tree: Tree,
-    state: State,
-    store: DataStore,
-    halt: Halt,
-) -> frozenset[int]:
+def verify(one: "Run") -> frozenset[int]:
     """Read again what is done, and compare it with the manifests and with upstream's lists.
 
     Returns the filesets that were queued to be repaired (none without --repair). What is wrong is
     a fault of the run, unless it is repaired.
     """
+    options, report, state = one.options, one.report, one.state
     if options.repair and not state.products():
-        found = recover.rebuild(tree, state)
+        found = recover.rebuild(one.tree, state)
         if found:
             report.notice(f"the state was built anew from the tree: {found} filesets")
     requeued: set[int] = set()
     upstream = True
     with ThreadPoolExecutor(os.cpu_count() or 1) as readers:
         for fileset in _done(state, options):
-            halt.check()
+            one.halt.check()
             entries = manifest.unpack(state.manifest(fileset.id))
-            checked = readers.map(lambda entry: _check(tree.root, entry), entries)
-            bad = [one for one in checked if one]
+            checked = readers.map(lambda entry: _check(one.tree.root, entry), entries)
+            bad = [file for file in checked if file]
             report.count(fileset.product).listed += 1
             if upstream:
-                upstream = _agrees(report, tree, store, fileset)
+                upstream = _agrees(one, fileset)
             if bad and options.repair:
-                _tell(bad, fileset, report.notice)
-                state.requeue(fileset.id, {one.entry.origin for one in bad})
+                for file in bad:
+                    place = f"{fileset.product}/{fileset.name}/{file.entry.target}"
+                    report.notice(f"{place}: {file.reason}; fetched again")
+                state.requeue(fileset.id, {file.entry.origin for file in bad})
                 requeued.add(fileset.id)
             elif bad:
-                for one in bad:
-                    report.fault(one.reason, fileset.product, fileset.name, one.entry.target)
+                for file in bad:
+                    report.fault(file.reason, fileset.product, fileset.name, file.entry.target)
     return frozenset(requeued)
 
 
@@ -90,17 +80,12 @@ def _check(root: Path, entry: Entry) -> _Bad | None:
     return None
 
 
-def _tell(bad: list[_Bad], fileset: Fileset, tell: object) -> None:
-    assert callable(tell)
-    for one in bad:
-        tell(f"{fileset.product}/{fileset.name}/{one.entry.target}: {one.reason}; fetched again")
-
-
-def _agrees(report: Report, tree: Tree, store: DataStore, fileset: Fileset) -> bool:
+def _agrees(one: "Run", fileset: Fileset) -> bool:
     """Compare upstream's list of a fileset with ours (FAULTS L11). False if upstream is away."""
-    ours = tree.root / tree.info_dir(fileset.product, fileset.name) / "index.txt"
+    report = one.report
+    ours = one.tree.root / one.tree.info_dir(fileset.product, fileset.name) / "index.txt"
     try:
-        theirs = _rows(read_raw_list(store, fileset))
+        theirs = _rows(read_raw_list(one.store, fileset))
         mine = _rows(ours.read_bytes())
     except TransportError as error:
         report.notice(f"upstream's lists are not compared: {error}")

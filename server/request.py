@@ -19,7 +19,6 @@ MAX_FIELDS = 100
 
 ALLOWED = ("GET", "HEAD")
 _KNOWN = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
-_SINGLE = ("host", "content-length")
 
 _END = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -116,12 +115,9 @@ def _fields(lines: list[str]) -> dict[str, str]:
             raise RefusedRequest(400, "a folded header field" if folded else "a bad header field")
         name = matched[1].lower()
         value = matched[2].rstrip(" \t")
-        if name not in fields:
-            fields[name] = value
-        elif name in _SINGLE:
-            raise RefusedRequest(400, f"more than one {matched[1]} field")
-        else:
-            fields[name] += f", {value}"
+        # Two of a kind are one list (RFC 9110 section 5.3); a list of hosts or of lengths is then
+        # refused as what it is, neither a host nor a length.
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
 
 

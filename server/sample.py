@@ -89,10 +89,9 @@ def main(argv: list[str]) -> int:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 100_000:
+    if not text.isdecimal() or int(text) > 100_000:
         raise argparse.ArgumentTypeError(f"a number from 0 to 100000 expected, not {text}")
-    return value
+    return int(text)
 
 
 def build(directory: Path, *, filesets: int = FILESETS, seed: int = SEED) -> list[str]:

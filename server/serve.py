@@ -1,6 +1,7 @@
 """`python -m server serve`: a Data Store over HTTP, until SIGTERM."""
 
 import argparse
+import math
 import os
 import resource
 import select
@@ -58,24 +59,25 @@ def _options(argv: list[str]) -> argparse.Namespace:
 
 
 def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
+    if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"a port from 0 to 65535 expected, not {text}")
-    return value
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 < value <= 86400:
         raise argparse.ArgumentTypeError(f"seconds above 0, at most a day, expected, not {text}")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 expected, not {text}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number, at least 1, expected, not {text}")
+    return int(text)
 
 
 def _store_root(given: str | None) -> Path:

@@ -130,8 +130,10 @@ class Tree:
 
     def _file(self, names: list[str], name: str, opened: ExitStack) -> Answer:
         listed = self._listed(names, opened).get(name)
-        descriptor = self._open([*names, name], opened) if listed else None
-        if descriptor is None or listed is None:
+        if listed is None:
+            return _NOTHING
+        descriptor = self._open([*names, name], opened)
+        if descriptor is None:
             return _NOTHING
         info = os.fstat(descriptor)
         size, md5 = listed

@@ -268,6 +268,9 @@ def test_replaced_list_changes_answer_and_etag(tmp_path: Path) -> None:
         write_product_list(tmp_path, "p", [entry, FilesetEntry("b", TIME, "notset")], [])
         new = server.get("/p/index.txt", If_None_Match=old.fields["ETag"])
         assert (new.status, new.body.count(b"\n")) == (200, 3)
+        with (tmp_path / "p/index.txt").open("a") as same_file:
+            same_file.write("# written to, where it stands\n")
+        assert server.get("/p/index.txt", If_None_Match=new.fields["ETag"]).status == 200
         tail = server.get("/p/index.txt?a")
         assert len({old.fields["ETag"], new.fields["ETag"], tail.fields["ETag"]}) == 3
 
@@ -457,6 +460,7 @@ def test_condition(server: Process, fields: dict[str, str], status: int) -> None
     [
         (FILE, {}),
         (FILE, {"If_None_Match": ETAG}),
+        (f"{FILE}?compress", {}),
         ("/gpc1/index.txt", {}),
         ("/gpc1/index.txt?o1.chip.1.1.1", {}),
         ("/gpc1/index.txt?nope", {}),
@@ -471,6 +475,11 @@ def test_head_says_what_get_would(server: Process, path: str, fields: dict[str, 
     for answer in (got, head):
         del answer.fields["Date"]
     assert head.fields.items() == got.fields.items()
+
+
+def test_range_is_for_get_alone(server: Process) -> None:
+    head = server.get(FILE, "HEAD", Range="bytes=0-9")
+    assert (head.status, head.fields["Content-Length"]) == (200, str(SIZE))
 
 
 # --- connections -----------------------------------------------------------------------------
@@ -549,7 +558,7 @@ F = "/gpc1/traps"
     [
         "/../etc/passwd", "/gpc1/../../etc/passwd", "/gpc1/traps/../../../etc/passwd",
         "/%2e%2e/etc/passwd", "/gpc1/%2e%2e/index.txt", "/gpc1/%2e%2e%2findex.txt",
-        "/gpc1/%252e%252e/index.txt", "/gpc1/..%5cindex.txt", "/gpc1/..\\index.txt",
+        "/gpc1/%252e%252e/index.txt", f"{FILE[:-5]}%252efits", "/gpc1/..%5cindex.txt", "/gpc1/..\\index.txt",
         "//etc/passwd", "//evil.example/", "//evil.example", "/%2f%2fevil.example/",
         "/\\evil.example/", "/gpc1//index.txt", "/./gpc1/index.txt", "/gpc1/./index.txt",
         "/gpc1/%2e/index.txt", "/index.txt/", "/gpc1/index.txt/", f"{FILE}/", f"{FILE}/index.txt",
@@ -606,6 +615,9 @@ MALFORMED: list[tuple[str, bytes, int]] = [
     ("endless line", b"G" * 100_000, 414),
     ("long head", b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * 60_000 + b"\r\n\r\n", 431),
     ("many fields", b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 200 + b"\r\n", 431),
+    ("both on PUT", b"PUT / HTTP/1.1\r\n" + HOST
+     + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    ("other digits on PUT", b"PUT / HTTP/1.1\r\n" + HOST + b"Content-Length: \xb2\r\n\r\n", 400),
     ("PUT", b"PUT / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", 405),
     ("POST in chunks", b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n", 405),
     ("DELETE", f"DELETE {FILE} HTTP/1.1\r\n".encode() + HOST + b"\r\n", 405),
@@ -627,6 +639,12 @@ def test_malformed_request_is_refused_and_ends_the_connection(
     assert len(re.findall(rb"HTTP/1\.1 \d", answer)) == 1
     assert b"\r\nConnection: close\r\n" in answer
     assert (b"\r\nAllow: GET, HEAD\r\n" in answer) == (status == 405)
+
+
+def test_bare_line_feeds_are_refused_without_waiting_for_more(store: Path) -> None:
+    with serving(store, "--header-timeout", "1000") as server, server.connect() as client:
+        client.sendall(b"GET / HTTP/1.0\n\n")
+        assert status_of(client.recv(4096)) == 400
 
 
 def test_content_length_nought_is_no_body(server: Process) -> None:
@@ -772,6 +790,9 @@ def run_server(*arguments: str, **environment: str) -> tuple[int, str, str]:
         (["nope"], 2, "no command 'nope'"),
         (["serve", "--nope"], 2, "--nope"),
         (["serve", "--port", "70000"], 2, "0 to 65535"),
+        (["serve", "--port", "web"], 2, "0 to 65535"),
+        (["serve", "--header-timeout", "nan"], 2, "above 0"),
+        (["serve", "--header-timeout", "long"], 2, "above 0"),
         (["serve", "--idle-timeout", "0"], 2, "above 0"),
         (["serve", "--max-connections", "0"], 2, "at least 1"),
         (["serve"], 3, "--dsroot DIR or set DATA_STORE_ROOT"),
