@@ -116,7 +116,8 @@ def _act(options: argparse.Namespace, report: Report) -> int:
         from mirror.status import show_status
 
         return show_status(config, options.json)
-    from mirror.run import Options, run
+    from mirror.run import run
+    from mirror.runkit import Options
 
     chosen = Options(tuple(options.product), options.limit, options.verify, options.repair)
     if options.dry_run:

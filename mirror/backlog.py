@@ -15,7 +15,8 @@ from mirror.datastore import DataStore
 from mirror.errors import IntegrityError, ListError, RefusedError
 from mirror.listing import FilesetRow, Malformed, read_filesets
 from mirror.plan import Known, Selection, Verdict, judge
-from mirror.state import QUEUED, SKIPPED, NewFileset, Product, State
+from mirror.records import QUEUED, SKIPPED, NewFileset, Product
+from mirror.state import State
 
 PAGE = 500
 MAX_TOLD = 20

@@ -2,14 +2,16 @@
 
 from typing import TYPE_CHECKING
 
+from mirror import recover
 from mirror.datastore import DataStore
 from mirror.errors import MirrorError
 from mirror.halt import Halt
 from mirror.job import read_raw_list
 from mirror.listing import read_files
 from mirror.plan import plan_fileset
+from mirror.products import list_products
 from mirror.report import Report, size_text
-from mirror.run import Options, Run, list_products
+from mirror.runkit import Options, Run
 from mirror.state import State
 from mirror.tree import Tree
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 def dry_run(config: "Config", options: Options, report: Report) -> None:
     """Print what a run would fetch: product, fileset, files, bytes; then the totals."""
     tree = Tree(config.mirror_root)
+    recover.check_not_lost(tree)
     halt = Halt()
     store = DataStore(config, halt)
     state = State.scratch(tree.state)

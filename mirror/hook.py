@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.state import Fileset
+from mirror.records import Fileset
 
 
 @dataclass(frozen=True, slots=True)

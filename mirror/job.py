@@ -21,7 +21,7 @@ from mirror.listing import FileRow, read_files
 from mirror.manifest import Entry
 from mirror.plan import FilesetPlan, Kind, PlannedFile, plan_fileset
 from mirror.progress import Progress
-from mirror.state import Fileset
+from mirror.records import Fileset
 from mirror.tree import Stage
 from mirror.unpack import Member
 

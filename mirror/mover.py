@@ -15,8 +15,9 @@ from mirror.errors import IntegrityError, MirrorError
 from mirror.job import Job, manifest_of
 from mirror.loop import Loop
 from mirror.manifest import Entry
+from mirror.records import Done
 from mirror.report import utc_now
-from mirror.state import Done, State
+from mirror.state import State
 
 MOST = 64
 """Filesets that move together at most: what a kill in between leaves to the next run."""

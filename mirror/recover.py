@@ -10,8 +10,9 @@ from mirror.errors import IntegrityError, LocalError
 from mirror.listing import read_files
 from mirror.manifest import Entry
 from mirror.plan import FilesetPlan, Kind, plan_fileset
+from mirror.records import DONE, Done, NewFileset
 from mirror.report import utc_now
-from mirror.state import DONE, Done, NewFileset, State
+from mirror.state import State
 from mirror.tree import Tree
 
 

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mirror.errors import LocalError
+from mirror.records import Summary
 from mirror.report import Count, Fault, make_document, size_text, table, utc_now, write_json
-from mirror.state import State, Summary
+from mirror.state import State
 from mirror.tree import Tree
 
 if TYPE_CHECKING:

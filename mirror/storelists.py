@@ -11,8 +11,9 @@ from pathlib import Path
 
 from mirror import disk
 from mirror.listing import FILESET_COLUMNS, PRODUCT_COLUMNS, format_list, product_values
+from mirror.records import Fileset
 from mirror.report import utc_now
-from mirror.state import Fileset, State
+from mirror.state import State
 from mirror.tree import Tree
 
 

@@ -31,8 +31,9 @@ from mirror.job import (
 from mirror.loop import Loop
 from mirror.mover import Mover
 from mirror.plan import Kind, PlannedFile
+from mirror.records import Fileset
 from mirror.report import Report
-from mirror.state import Fileset, State
+from mirror.state import State
 from mirror.unpack import Member
 
 PAGE = 64

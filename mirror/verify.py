@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mirror import manifest, recover
 from mirror.assemble import matches
@@ -14,10 +13,9 @@ from mirror.errors import IntegrityError, ListError, RefusedError, TransportErro
 from mirror.job import read_raw_list
 from mirror.listing import FileRow, read_files
 from mirror.manifest import Entry
-from mirror.state import DONE, Fileset, State
-
-if TYPE_CHECKING:
-    from mirror.run import Options, Run
+from mirror.records import DONE, Fileset
+from mirror.runkit import Options, Run
+from mirror.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class _Bad:
     reason: str
 
 
-def verify(one: "Run") -> frozenset[int]:
+def verify(one: Run) -> frozenset[int]:
     """Read again what is done, and compare it with the manifests and with upstream's lists.
 
     Returns the filesets that were queued to be repaired (none without --repair). What is wrong is
@@ -62,7 +60,7 @@ def verify(one: "Run") -> frozenset[int]:
     return frozenset(requeued)
 
 
-def _done(state: State, options: "Options") -> Iterator[Fileset]:
+def _done(state: State, options: Options) -> Iterator[Fileset]:
     for product in state.products():
         wanted = options.products
         if not wanted or any(fnmatchcase(product.name, one) for one in wanted):
@@ -80,7 +78,7 @@ def _check(root: Path, entry: Entry) -> _Bad | None:
     return None
 
 
-def _agrees(one: "Run", fileset: Fileset) -> bool:
+def _agrees(one: Run, fileset: Fileset) -> bool:
     """Compare upstream's list of a fileset with ours (FAULTS L11). False if upstream is away."""
     report = one.report
     ours = one.tree.root / one.tree.info_dir(fileset.product, fileset.name) / "index.txt"

@@ -558,7 +558,8 @@ F = "/gpc1/traps"
     [
         "/../etc/passwd", "/gpc1/../../etc/passwd", "/gpc1/traps/../../../etc/passwd",
         "/%2e%2e/etc/passwd", "/gpc1/%2e%2e/index.txt", "/gpc1/%2e%2e%2findex.txt",
-        "/gpc1/%252e%252e/index.txt", f"{FILE[:-5]}%252efits", "/gpc1/..%5cindex.txt", "/gpc1/..\\index.txt",
+        "/gpc1/%252e%252e/index.txt", "/gpc1/..%5cindex.txt", "/gpc1/..\\index.txt",
+        f"{FILE[:-5]}%252efits",
         "//etc/passwd", "//evil.example/", "//evil.example", "/%2f%2fevil.example/",
         "/\\evil.example/", "/gpc1//index.txt", "/./gpc1/index.txt", "/gpc1/./index.txt",
         "/gpc1/%2e/index.txt", "/index.txt/", "/gpc1/index.txt/", f"{FILE}/", f"{FILE}/index.txt",
@@ -653,16 +654,21 @@ def test_content_length_nought_is_no_body(server: Process) -> None:
 
 def test_slow_sender_is_told_and_silent_one_is_dropped(store: Path) -> None:
     with (
-        serving(store, "--header-timeout", "0.2", "--idle-timeout", "20") as server,
+        serving(store, "--header-timeout", "0.2", "--idle-timeout", "1000") as server,
         server.connect() as slow,
         server.connect() as silent,
         server.connect() as second,
+        server.connect() as later,
     ):
+        later.sendall(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert status_of(later.recv(4096)) == 200
+        later.sendall(b"GET /")
         slow.sendall(b"GET / HTTP/1.1\r\nHost:")
         second.sendall(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\nGET /")
         assert status_of(read_all(slow)) == 408
         assert read_all(silent) == b""
         assert re.findall(rb"HTTP/1.1 (\d+)", read_all(second)) == [b"200", b"408"]
+        assert status_of(read_all(later)) == 408
 
 
 def test_idle_connection_is_closed_without_a_word(store: Path) -> None:
@@ -744,6 +750,19 @@ def test_sigterm_finishes_what_is_in_work(tmp_path: Path) -> None:
         with pytest.raises(ConnectionRefusedError):
             server.connect()
     assert server.errors == ""
+
+
+def test_sigterm_serves_who_had_connected_before(store: Path) -> None:
+    with serving(store) as server:
+        # Stopped, it cannot have taken the connection when the end is asked for.
+        server.process.send_signal(signal.SIGSTOP)
+        with server.connect() as client:
+            client.sendall(GET_FILE + b"\r\n")
+            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGCONT)
+            answer = read_all(client)
+        assert answer.endswith(DATA)
+        assert server.process.wait(PATIENCE) == 0
 
 
 def test_file_that_shrinks_ends_the_connection_short(tmp_path: Path) -> None:

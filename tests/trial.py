@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from client import MirrorSite, Ran
+from client import MirrorSite
 from expected import Tree, expected_fileset
+from inject import Ended, Forks, Plan, Running
 from simulator import Simulator
 
 PREFIX = "path://MIRROR"
@@ -32,6 +33,9 @@ HERE = "update_mirror: "
 
 WORKERS = 6
 
+MEMORY = 150 << 20
+"""Bytes that a run may take at most, whatever it is sent."""
+
 Case = TypeVar("Case")
 
 
@@ -39,7 +43,6 @@ class Outcome(Enum):
     """How a run may end, as the fault table defines it; the value is the exit status."""
 
     FINE = (0, "everything is mirrored, without a word of trouble")
-    LATER = (0, "the deadline came first; what is left stays queued")
     RETRY = (1, "tried within the budget; stays queued")
     REJECT = (1, "the fileset fails, the others proceed")
     HOLD = (1, "nothing is deleted or replaced, reported until it is settled")
@@ -74,8 +77,9 @@ class Trial:
     must never become visible, unless they are taken off this set once they are mended.
     """
 
-    def __init__(self, store: Simulator, directory: Path, **keys: object) -> None:
+    def __init__(self, store: Simulator, directory: Path, forks: Forks, **keys: object) -> None:
         self.store = store
+        self.forks = forks
         self.site = MirrorSite(directory)
         self.keys = {"data_prefix": PREFIX, "connections": 2, "netrc": False} | keys
         self.hostile: set[str] = set()
@@ -84,9 +88,10 @@ class Trial:
         (directory / "canary").write_bytes(b"not yours")
         self.configure()
 
-    def configure(self, top_uri: str | list[str] | None = None, **keys: object) -> None:
+    def configure(self, **keys: object) -> None:
         """Write mirror.yaml, with `keys` beside those of every run."""
-        self.site.configure(top_uri or self.store.url, **self.keys | keys)
+        settled: dict[str, Any] = {"top_uri": self.store.url} | self.keys | keys
+        self.site.configure(**settled)
 
     # The model
 
@@ -117,19 +122,39 @@ class Trial:
 
     # Runs
 
-    def run(self, *options: str, environ: Mapping[str, str] | None = None) -> Told:
+    def run(
+        self,
+        *options: str,
+        environ: Mapping[str, str] | None = None,
+        plan: Plan | None = None,
+        user: int | None = None,
+    ) -> Told:
         """Run the client, with the invariants held; returns what it told."""
         before = self._outside()
-        ran = self.site.run("--json", "-", *options, environ=environ)
-        return self.examine(ran, before)
+        ended = self.start(*options, environ=environ, plan=plan, user=user).wait()
+        told = self.examine(ended)
+        assert self._outside() == before, "something outside the mirror was touched"
+        return told
 
-    def examine(self, ran: Ran, before: Mapping[str, bytes] | None = None) -> Told:
+    def start(
+        self,
+        *options: str,
+        environ: Mapping[str, str] | None = None,
+        plan: Plan | None = None,
+        user: int | None = None,
+    ) -> Running:
+        """Start a run whose end the caller hands to `examine`."""
+        arguments = ["-c", str(self.site.config), "--json", "-", *options]
+        clean = dict.fromkeys(("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), "")
+        environment = self.site.environment(clean | dict(environ or {}))
+        return self.forks.start(arguments, self.site.directory, environment, plan, user)
+
+    def examine(self, ended: Ended) -> Told:
         """Hold the invariants of a run that has ended."""
-        told = read_told(ran)
+        told = read_told(ended)
         self.check_tree()
         self.check_cursor()
-        if before is not None:
-            assert self._outside() == before, "something outside the mirror was touched"
+        assert ended.peak < MEMORY, f"the run took {ended.peak} bytes of memory"
         return told
 
     def _outside(self) -> dict[str, bytes]:
@@ -219,17 +244,18 @@ class Trial:
                 assert not path.is_dir() or any(path.iterdir()), f"{path} is left empty"
 
 
-def read_told(ran: Ran) -> Told:
-    """The output of a run with `--json -`: no traceback, one line a trouble, all in the document."""
+def read_told(ran: Ended) -> Told:
+    """What a run with `--json -` told: no traceback, one line a trouble, all in the document."""
     assert "Traceback" not in ran.stderr, ran.stderr
     assert "fault of this program" not in ran.stderr, ran.stderr
     lines = ran.stderr.splitlines()
     assert all(line.startswith(HERE) for line in lines), ran.stderr
     told = tuple(line.removeprefix(HERE) for line in lines)
     assert len(set(told)) == len(told), f"told twice: {told}"
-    document = json.loads(ran.stdout) if ran.stdout else {"exit": ran.exit, "products": {}}
+    empty: dict[str, Any] = {"exit": ran.exit, "products": {}, "faults": []}
+    document: dict[str, Any] = json.loads(ran.stdout) if ran.stdout else empty
     assert document["exit"] == ran.exit
-    for fault in document.get("faults", ()):
+    for fault in document["faults"]:
         place = "/".join(filter(None, (fault["product"], fault["fileset"], fault["file"])))
         line = f"{place}: {fault['fault']}" if place else fault["fault"]
         assert line in told or not line.isprintable(), f"{line!r} is in the document alone"
@@ -268,7 +294,7 @@ def side_by_side(
     request: pytest.FixtureRequest,
     parameter: str,
     key: Callable[[Case], str],
-    conduct: Callable[[Case, Path], None],
+    conduct: Callable[[Case, Path, Forks], None],
 ) -> Iterator[Mapping[str, Future[None]]]:
     """Conduct all cases that this session has collected for `parameter`, several at once.
 
@@ -277,9 +303,9 @@ def side_by_side(
 
     def work(case: Case) -> None:
         with ground() as directory:
-            conduct(case, directory)
+            conduct(case, directory, forks)
 
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with Forks() as forks, ThreadPoolExecutor(WORKERS) as pool:
         futures: dict[str, Future[None]] = {}
         for item in request.session.items:
             parameters = getattr(getattr(item, "callspec", None), "params", {})

@@ -1,0 +1,94 @@
+"""The records of the state: products, filesets, and what becomes of them."""
+
+from dataclasses import dataclass
+
+QUEUED = "queued"
+COMMITTING = "committing"
+DONE = "done"
+SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What is known of a product."""
+
+    id: int
+    name: str
+    last_fileset: str | None
+    selection: str | None
+    relist: bool
+    ignores_query: bool
+    newest: str | None
+    listed_at: str | None
+    type: str
+    description: str
+    stored_last: str | None
+    stored_time: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fileset:
+    """A fileset as the state holds it."""
+
+    id: int
+    product: str
+    name: str
+    registered: str
+    header: str
+    row: str
+    state: str
+    fault: str | None
+    faulty_file: str | None
+    attempts: int
+    files: int | None
+    bytes: int | None
+    info_dir: str | None
+    data_dir: str | None
+    repair: str | None
+
+    @property
+    def repair_files(self) -> frozenset[str] | None:
+        """The names to fetch again, or None for the whole fileset."""
+        return None if self.repair is None else frozenset(self.repair.split("\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class NewFileset:
+    """A row of a product's list on its way into the state."""
+
+    id: int
+    name: str
+    registered: str
+    type: str
+    header: int
+    row: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A fileset that stands in the tree; `hook` and `to_list` tell what is still to be done."""
+
+    fileset: int
+    files: int
+    bytes: int
+    seconds: float
+    info_dir: str
+    data_dir: str
+    hook: bool
+    to_list: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A product in figures; `bytes` and `seconds` are of what is done."""
+
+    product: str
+    listed: int
+    done: int
+    queued: int
+    failed: int
+    bytes: int
+    seconds: float
+    newest: str | None
+    last_fileset: str | None
