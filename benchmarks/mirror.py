@@ -17,12 +17,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import runners, servers
-from benchmarks.races import Course, Result, best, measure, table
+from benchmarks.races import Course, Result, best, compete, measure, table
+from benchmarks.servers import Server
 from benchmarks.stores import Store, check, prepare
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +63,7 @@ def _options() -> argparse.Namespace:
     add("--runs", type=int, default=3, metavar="N", help="of each, in turn (default: 3)")
     add("--relay", action="store_true", help="also with every answer 100 ms late")
     add("--where", type=Path, metavar="DIR", help="work there, and keep the stores for next time")
+    add("--quiet", action="store_true", help="make a run again if others were busy meanwhile")
     add("--connections", type=int, default=8, metavar="N", help="at once (default: 8)")
     return parser.parse_args()
 
@@ -94,12 +97,12 @@ def _race(name: str, options: argparse.Namespace, work: Path) -> list[str]:
     store = prepare(work / "stores", name)
     size = f"{len(store.served)} files, {store.bytes / 1e6:.0f} MB"
     verdicts = []
-    with servers.serving(store.root) as url:
-        results = _runs(store, url, options, work, far=False)
+    with servers.serving(store.root) as server:
+        results = _runs(store, server, options, work, far=False)
         print(f"\n{table(f'{name}: {size}', results)}", flush=True)
         verdicts += _verdicts(name, results)
         if options.relay and name != "large":
-            with servers.delayed(url, DELAY) as distant:
+            with servers.delayed(server, DELAY) as distant:
                 results = _runs(store, distant, options, work, far=True)
             print(f"\n{table(f'{name}, {DELAY:g} s away: {size}', results)}", flush=True)
             verdicts += _verdicts(f"{name}, far", results)
@@ -107,25 +110,19 @@ def _race(name: str, options: argparse.Namespace, work: Path) -> list[str]:
 
 
 def _runs(
-    store: Store, url: str, options: argparse.Namespace, work: Path, *, far: bool
+    store: Store, server: Server, options: argparse.Namespace, work: Path, *, far: bool
 ) -> list[Result]:
     """Everybody's runs, in turn. Far away, one connection would be waiting most of the time."""
-    lists = work / "lists"
-    everybody = runners.clients(store, url, options.connections)
+    url, connections = server.url, options.connections
+    everybody = runners.clients(store, url, connections)
     everybody += [
         peer
-        for peer in runners.peers(store, url, options.connections, lists)
+        for peer in runners.peers(store, url, connections, work / "lists")
         if peer.parallel or not far
     ]
     results = [Result(runner) for runner in everybody]
     course = Course(work / "runs")
-    for number in range(options.runs):
-        for result in results:
-            place = course.fresh(result.runner)
-            result.costs.append(measure(result.runner, place))
-            check(store, place / result.runner.tree, number)
-            course.done(place)
-    course.clear()
+    compete(results, options.runs, course, server, partial(check, store), options.quiet)
     return results
 
 
@@ -169,15 +166,16 @@ def _race_lists(options: argparse.Namespace, work: Path) -> None:
     kinds = {"serve, ?LAST honoured": servers.own_server(store.root)}
     if servers.best_server() == "nginx":
         kinds["nginx, ?LAST ignored"] = servers.nginx(store.root)
-    for kind, server in kinds.items():
-        with server as url:
-            nothing = runners.client(store, url, options.connections, "select: {stage: [none]}\n")
+    for kind, serving in kinds.items():
+        with serving as server:
+            select = "select: {stage: [none]}\n"
+            nothing = runners.client(store, server.url, options.connections, select)
             for _ in range(options.runs):
                 place = course.fresh(nothing)
                 for news in ("first reading", "no news"):
                     name = f"{news} ({kind})"
                     results.setdefault(name, Result(_named(nothing, name)))
-                    results[name].costs.append(measure(nothing, place))
+                    results[name].costs.append(measure(nothing, place, server))
                 course.done(place)
     course.clear()
     title = f"lists: {store.served[0].size / 1e6:.0f} MB, 1000000 filesets, none of them wanted"

@@ -4,25 +4,42 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from benchmarks.runners import Runner
+from benchmarks.servers import Server
 
 HERE = Path(__file__).resolve().parent
+
+Check = Callable[[Path, int], None]
+"""Judges the tree that a run has left, given the number of the round."""
+
 LIMIT = 1800.0
 """Seconds after which a run is taken for one that hangs."""
+
+PATIENCE = 20
+"""How often a disturbed run is tried again where quiet ones are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run cost: seconds, seconds of processor, MiB of its largest process."""
+    """What a run cost: seconds, seconds of processor, MiB of its largest process.
+
+    `others`: seconds of processor that neither the run nor the server had in the meantime.
+    """
 
     wall: float
     cpu: float
     memory: float
+    others: float
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether others had more than a little of the machine."""
+        return self.others > 0.06 + 0.05 * self.wall * (os.cpu_count() or 1)
 
 
 @dataclass(slots=True)
@@ -92,27 +109,58 @@ class Course:
         self._spent.clear()
 
 
-def measure(runner: Runner, place: Path) -> Cost:
+def measure(runner: Runner, place: Path, server: Server) -> Cost:
     """Run in a prepared directory. Raises RuntimeError if it fails, with the end of its log."""
     result, log = place / ".cost", place / ".log"
     launcher = [sys.executable, "-I", "-S", str(HERE / "launch.py"), str(result)]
     environ = {**os.environ, **runner.environ}
+    before = _busy() - server.cpu()
     with log.open("wb") as output:
         subprocess.run(
             [*launcher, *runner.command], cwd=place, env=environ, stdin=subprocess.DEVNULL,
             stdout=output, stderr=output, timeout=LIMIT, check=True,
         )  # fmt: skip
-    status, wall, cpu, kilobytes = result.read_text().split()
+    after = _busy() - server.cpu()
+    status, *used = result.read_text().split()
+    wall, cpu, kilobytes = map(float, used)
     if status != "0":
         raise RuntimeError(f"{runner.name}: exit status {status}\n{log.read_text()[-2000:]}")
-    return Cost(float(wall), float(cpu), int(kilobytes) / 1024)
+    return Cost(wall, cpu, kilobytes / 1024, after - before - cpu)
+
+
+def _busy() -> float:
+    """Seconds that the processors of this machine have been at work, or were taken from it."""
+    user, nice, system, _idle, _wait, *irq = (
+        int(ticks) for ticks in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    )
+    return (user + nice + system + sum(irq)) / os.sysconf("SC_CLK_TCK")
+
+
+def compete(
+    results: Sequence[Result], runs: int, course: Course, server: Server, check: Check, quiet: bool
+) -> None:
+    """Let everybody run in turn, `runs` times; `check` judges what a run has left.
+
+    `quiet`: a run in which others were busy is made again, for a while.
+    """
+    for number in range(runs):
+        for result in results:
+            for left in range(PATIENCE, -1, -1):
+                place = course.fresh(result.runner)
+                cost = measure(result.runner, place, server)
+                check(place / result.runner.tree, number)
+                course.done(place)
+                if not (quiet and cost.disturbed and left):
+                    break
+            result.costs.append(cost)
+    course.clear()
 
 
 def table(title: str, results: Sequence[Result]) -> str:
     """The results as text, with the ratios of each of ours to each of the others."""
     ours = [one for one in results if one.runner.ours]
     width = max(len(one.runner.name) for one in results)
-    head = f"{'':<{width}} {'wall s (min-max)':>22} {'CPU s':>7} {'MiB':>5}"
+    head = f"{'':<{width}} {'wall s (min-max)':>22} {'CPU s':>7} {'MiB':>5} {'quiet':>5}"
     for one in ours if len(ours) < len(results) else []:
         short = one.runner.name.removeprefix("this client").strip(", ") or "ours"
         head += f"  {short + '/it wall':>10} {'CPU':>5}"
@@ -121,6 +169,8 @@ def table(title: str, results: Sequence[Result]) -> str:
         walls = [cost.wall for cost in one.costs]
         spread = f"{one.wall:.2f} ({min(walls):.2f}-{max(walls):.2f})"
         line = f"{one.runner.name:<{width}} {spread:>22} {one.cpu:>7.2f} {one.memory:>5.0f}"
+        quiet = sum(not cost.disturbed for cost in one.costs)
+        line += f" {f'{quiet}/{len(walls)}':>5}"
         for our in ours if len(ours) < len(results) else []:
             line += f"  {our.wall / one.wall:>13.2f} {our.cpu / one.cpu:>5.2f}"
         lines.append(line)

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -44,21 +45,39 @@ http {{
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a store is served, and by which processes."""
+
+    url: str
+    processes: tuple[int, ...]
+
+    def cpu(self) -> float:
+        """CPU seconds that the server has used so far, its workers' included."""
+        ticks = 0
+        for process in self.processes:
+            children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+            for one in (str(process), *children):
+                fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def best_server() -> str:
     """The name of the server that the races use on this machine."""
     return "nginx" if _NGINX else "python -m server serve"
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[str]:
-    """Serve a store with the best server there is; yields its URL."""
-    with nginx(root) if _NGINX else own_server(root) as url:
-        yield url
+def serving(root: Path) -> Iterator[Server]:
+    """Serve a store with the best server there is."""
+    with nginx(root) if _NGINX else own_server(root) as server:
+        yield server
 
 
 @contextmanager
-def nginx(root: Path) -> Iterator[str]:
-    """Serve a directory as nginx does, which knows nothing of ?LAST. Yields the URL."""
+def nginx(root: Path) -> Iterator[Server]:
+    """Serve a directory as nginx does, which knows nothing of ?LAST."""
     assert _NGINX
     with tempfile.TemporaryDirectory(prefix="nginx.") as directory:
         # The port is free when it is picked, and may be taken when nginx comes: then again.
@@ -70,7 +89,7 @@ def nginx(root: Path) -> Iterator[str]:
             with subprocess.Popen(command) as process:
                 try:
                     if _answers(process, port):
-                        yield f"http://127.0.0.1:{port}/"
+                        yield Server(f"http://127.0.0.1:{port}/", (process.pid,))
                         return
                 finally:
                     process.terminate()
@@ -103,27 +122,29 @@ def _answers(process: "subprocess.Popen[bytes]", port: int) -> bool:
 
 
 @contextmanager
-def own_server(root: Path) -> Iterator[str]:
-    """Serve a store with `python -m server serve`, which honours ?LAST. Yields the URL."""
+def own_server(root: Path) -> Iterator[Server]:
+    """Serve a store with `python -m server serve`, which honours ?LAST."""
     command = [sys.executable, "-m", "server", "serve", "--dsroot", str(root), "--port", "0"]
     with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
-            yield process.stdout.readline().rpartition(" ")[2].strip()
+            url = process.stdout.readline().rpartition(" ")[2].strip()
+            yield Server(url, (process.pid,))
         finally:
             process.terminate()
 
 
 @contextmanager
-def delayed(url: str, seconds: float) -> Iterator[str]:
-    """The same server, with every byte of its answers `seconds` late. Yields the new URL."""
-    command = [sys.executable, str(HERE / "delay.py"), url, str(seconds)]
+def delayed(server: Server, seconds: float) -> Iterator[Server]:
+    """The same server, with every byte of its answers `seconds` late."""
+    command = [sys.executable, str(HERE / "delay.py"), server.url, str(seconds)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin
         assert process.stdout
         try:
-            yield process.stdout.readline().strip()
+            url = process.stdout.readline().strip()
+            yield Server(url, (*server.processes, process.pid))
         finally:
             process.stdin.close()

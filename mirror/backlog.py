@@ -274,7 +274,8 @@ class _Intake:
         )
 
     def _report_gone(self) -> None:
-        lost = [one for one in self._state.present(self._product.id) if not self._mark(one)]
+        missing = [one for one in self._state.numbers(self._product.id) if not self._mark(one)]
+        lost = [one for one in missing if not self._state.is_gone(one)]
         if not lost:
             return
         names = [self._state.by_id(one).name for one in lost[:3]]

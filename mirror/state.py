@@ -175,10 +175,15 @@ class State:
         """The list has lost these filesets: what is here stays, what is queued is not fetched."""
         self._db.executemany("UPDATE fileset SET gone = 1 WHERE id = ?", ((i,) for i in filesets))
 
-    def present(self, product: int) -> Iterator[int]:
-        """The numbers of a product's filesets that its list had when it was last read whole."""
-        sql = "SELECT id FROM fileset WHERE product = ? AND gone = 0"
+    def numbers(self, product: int) -> Iterator[int]:
+        """The numbers of all filesets of a product, from the index alone."""
+        sql = "SELECT id FROM fileset WHERE product = ?"
         return (row[0] for row in self._db.execute(sql, (product,)))
+
+    def is_gone(self, fileset: int) -> bool:
+        """Whether the list had lost a fileset before."""
+        sql = "SELECT gone FROM fileset WHERE id = ?"
+        return bool(self._db.execute(sql, (fileset,)).fetchone()[0])
 
     def has_held(self, product: int) -> bool:
         """Whether a product has held filesets."""

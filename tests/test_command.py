@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,12 +193,10 @@ def test_status_while_a_run_works(site: MirrorSite, simulator: Simulator) -> Non
 
 def wait_for(condition: Callable[[], Any]) -> None:
     """Wait, with patience, until a condition holds."""
-    from time import monotonic, sleep
-
-    until = monotonic() + PATIENCE
+    until = time.monotonic() + PATIENCE
     while not condition():
-        assert monotonic() < until, "waited in vain"
-        sleep(0.01)
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
 
 
 # -q and -v
@@ -341,12 +340,24 @@ def test_second_run_leaves_and_names_the_holder(site: MirrorSite, simulator: Sim
     assert site.run() == SILENT
 
 
-def test_broken_pipe_is_no_trouble(site: MirrorSite) -> None:
-    process = site.start("-v")
-    assert process.stderr
-    process.stderr.close()
-    process.wait(PATIENCE)
-    assert process.stdout
-    process.stdout.close()
+@pytest.mark.parametrize("options", [["--dry-run"], ["--status"]], ids=" ".join)
+def test_standard_output_that_is_closed(site: MirrorSite, options: list[str]) -> None:
+    """`update_mirror.py --dry-run | head -1`: a line, and no traceback."""
+    assert site.run("--limit", "1") == SILENT
+    with site.start(*options) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        told = process.stderr.read()
+    assert told == "update_mirror: standard output was closed before everything was written\n"
+    assert process.returncode == 1
+
+
+def test_standard_error_that_is_closed_is_no_trouble(site: MirrorSite) -> None:
+    with site.start("-v") as process:
+        assert process.stderr
+        process.stderr.close()
+        assert process.stdout
+        assert process.stdout.read() == ""
     assert process.returncode == 0
     assert (site.root / "data/gpc1/three/three.fits").exists()

@@ -1,4 +1,4 @@
-"""`select` and `since`: which filesets a site mirrors, and what happens when it changes its mind."""
+"""`select` and `since`: which filesets a site mirrors, and what follows when they change."""
 
 from datetime import UTC, datetime
 

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
@@ -62,6 +62,14 @@ def lines(store: Simulator, path: str) -> list[str]:
     response, body = get(store, path)
     assert response.status == 200, body
     return body.decode().splitlines()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what another thread does. A thread that never does it fails the test."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def raw_exchange(store: Simulator, *paths: str, last: str = "close") -> bytes:
@@ -303,7 +311,9 @@ def test_requests_are_recorded_with_their_connection(store: Simulator, chip: Fil
     assert (first.target, first.headers["x-test"]) == ("/ds/gpc1/index.txt?a%2Bb", "1")
     assert [each.connection for each in store.requests] == [1, 1, 2]
     assert (second.path, third.time >= first.time) == ("/elsewhere", True)
-    assert (store.count(), store.count("/gpc1/*"), store.count("/gpc1/*?*")) == (3, 1, 1)
+    assert (store.count(), store.count("/gpc1/*"), store.count("/index.txt")) == (3, 1, 1)
+    assert (store.count("/gpc1/index.txt?a*"), store.count("/gpc1/index.txt?b*")) == (1, 0)
+    assert store.count("/index.txt?*") == 0
     store.clear()
     assert store.count() == 0
 
@@ -618,20 +628,23 @@ def test_stall_ends_with_the_simulator() -> None:
         store.fault("*", faults.stall(3600))
         sock = socket.create_connection(("127.0.0.1", store.server.port), timeout=10)
         sock.sendall(b"GET /ds/index.txt HTTP/1.1\r\n\r\n")
-        while not store.count():
-            time.sleep(0.001)
+        until(store.count)
     with closing(sock):
         assert sock.recv(100) == b""
 
 
 def test_nothing_is_left_after_close() -> None:
     before = threading.active_count()
-    with Simulator() as store, Relay(store.url, 0.001) as relay:
-        store.product("gpc1")
-        for port in (store.server.port, urlsplit(relay.url).port):
-            sock = socket.create_connection(("127.0.0.1", port or 0))
-            sock.close()
-    assert threading.active_count() == before
+    with ExitStack() as clients:
+        with Simulator() as store, Relay(store.url, 0.001) as relay:
+            ports = (store.server.port, urlsplit(relay.url).port or 0)
+            for port in ports:
+                socket.create_connection(("127.0.0.1", port)).close()
+            idle = [socket.create_connection(("127.0.0.1", port), timeout=10) for port in ports]
+            for sock in map(clients.enter_context, idle):
+                sock.sendall(b"GET /ds/index.txt HTTP/1.1\r\n\r\n")
+                assert sock.recv(15) == b"HTTP/1.1 200 OK"
+        assert threading.active_count() == before
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", store.server.port))
 
@@ -788,12 +801,10 @@ def test_watcher_sees(
     (data / "f").write_bytes(b"version 1")
     expected = {"data/f": (b"version 1", b"version 2"), "data/any": None}
     with TreeWatcher(tmp_path, expected) as watcher:
-        while not watcher.scans:
-            time.sleep(0.001)
+        until(lambda: watcher.scans)
         change(data)
         before = watcher.scans
-        while watcher.scans < before + 2:
-            time.sleep(0.001)
+        until(lambda: watcher.scans >= before + 2)
     assert watcher.violations == violations
 
 

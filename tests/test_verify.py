@@ -228,6 +228,19 @@ def test_rebuilding_mends_what_is_wrong_too(site: MirrorSite, simulator: Simulat
     assert files_asked_for(simulator) == ["/gpc1/plain/a.fits"]
 
 
+def test_rebuilt_state_knows_what_store_lists(site: MirrorSite, simulator: Simulator) -> None:
+    """News of one product does not drive another from the root list of store/."""
+    other = simulator.product("gpc2", description="another camera")
+    other.add("other", {"a.fits": b"SIMPLE"})
+    site.configure(simulator.url, products=["gpc1", "gpc2"], keep_bundles=True)
+    assert site.run() == SILENT
+    (site.private / "state.db").unlink()
+    assert site.run("--verify", "--repair").exit == 0
+    simulator.products["gpc1"].add("four", {"four.fits": b"SIMPLE"})
+    assert site.run() == SILENT
+    assert (site.root / "store/index.txt").read_bytes() == simulator.read("/index.txt")
+
+
 def test_lost_state_is_told_by_a_dry_run(site: MirrorSite) -> None:
     (site.private / "state.db").unlink()
     ran = site.run("--dry-run")

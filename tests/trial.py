@@ -97,14 +97,27 @@ class Trial:
 
     def filesets(self) -> dict[str, Tree]:
         """What each fileset of the store has in the tree, by PRODUCT/FILESET."""
-        return {
-            f"{product.name}/{fileset.name}": expected_fileset(
-                self.store.read, product.name, fileset.name, PREFIX
-            )
-            for product in self.store.products.values()
-            for fileset in product.listed()
-            if fileset.name not in self.hostile
-        }
+        found = {}
+        for product in self.store.products.values():
+            for fileset in product.listed():
+                if fileset.name in self.hostile:
+                    continue
+                tree = expected_fileset(self._read, product.name, fileset.name, PREFIX)
+                index = f"{product.name}/{fileset.name}/index.txt"
+                tree[f"info/{index}"] = self.store.read(f"/{index}")
+                found[f"{product.name}/{fileset.name}"] = tree
+        return found
+
+    def _read(self, path: str) -> bytes:
+        """A file of the store; a list in the plain form that the model understands."""
+        store = self.store
+        with store.lock:
+            switches = store.arrange, store.bom, store.crlf
+            store.arrange, store.bom, store.crlf = None, False, False
+            try:
+                return store.read(path)
+            finally:
+                store.arrange, store.bom, store.crlf = switches
 
     def expected(self, *without: str) -> Tree:
         """The tree of a mirror of the whole store, but for some filesets (PRODUCT/FILESET)."""
@@ -119,6 +132,10 @@ class Trial:
         """The store's content as it is now may be seen in the tree from now on."""
         for path, data in self.expected().items():
             self._allowed.setdefault(path, set()).add(data)
+
+    def allow(self, path: str, data: bytes) -> None:
+        """Something that is not of the store may be seen in the tree: the operator's own."""
+        self._allowed.setdefault(path, set()).add(data)
 
     # Runs
 
