@@ -21,6 +21,7 @@ from mirror.report import (
     EXIT_USAGE,
     Report,
     printable,
+    say,
     write_json,
 )
 
@@ -136,13 +137,13 @@ def _finish(options: argparse.Namespace, report: Report) -> int:
         except LocalError as error:
             report.fault(f"--json {error}", status=EXIT_LOCAL)
     if (report.terminal or report.verbose) and not options.dry_run:
-        print(report.summary(), file=sys.stderr)
+        say(report.summary())
     return report.status
 
 
 def _complain(problems: list[str], status: int) -> int:
     for problem in problems:
-        print(f"update_mirror: {printable(problem)}", file=sys.stderr)
+        say(f"update_mirror: {printable(problem)}")
     return status
 
 

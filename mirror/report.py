@@ -5,6 +5,7 @@ On a terminal there is a progress display as well (mirror.progress).
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -60,6 +61,14 @@ def printable(text: str) -> str:
     )
 
 
+def say(text: str) -> None:
+    """A line on standard error. If whoever listened has gone, the run goes on all the same."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+
+
 class Report:
     """Collects what happens in a run. `quiet`: trouble only; `verbose`: every fileset too."""
 
@@ -101,10 +110,7 @@ class Report:
 
     def _tell(self, text: str) -> None:
         self._clear()
-        try:
-            print(f"update_mirror: {printable(text)}", file=sys.stderr, flush=True)
-        except OSError:
-            pass  # whoever listened has gone; the run goes on
+        say(f"update_mirror: {printable(text)}")
 
     def before_lines(self, clear: Callable[[], None]) -> None:
         """Call `clear` before a line is printed: a progress display makes room."""

@@ -37,6 +37,10 @@ EVERY = FILES + NAMES + FLUSHES + STATEMENTS
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _READS = ("SELECT", "PRAGMA")
+_IMPORTS = (
+    "_strptime", "concurrent.futures.thread", "ctypes", "difflib", "email.utils", "netrc",
+    "requests", "traceback", "yaml",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +194,18 @@ def serve(path: str) -> None:
 
 
 def _import_client() -> None:
+    """Import all that a run may need: another user may not be able to read the installation."""
+    import codecs
     import importlib
 
     sys.path.insert(0, str(PROJECT))
-    modules = [f"mirror.{one.stem}" for one in (PROJECT / "mirror").glob("*.py")]
-    for name in ("update_mirror", "formats.mirror_yaml", "requests", "netrc", "yaml", *modules):
-        if name != "mirror.__main__":
-            importlib.import_module(name)
+    modules = [f"mirror.{one.stem}" for one in (PROJECT / "mirror").glob("[!_]*.py")]
+    for name in ("update_mirror", "formats.mirror_yaml", *_IMPORTS, *modules):
+        importlib.import_module(name)
+    with suppress(ImportError):
+        importlib.import_module("isal.isal_zlib")
+    for name in ("utf-8-sig", "latin-1", "ascii", "idna", "unicode_escape"):
+        codecs.lookup(name)
 
 
 def _attend(connection: socket.socket) -> NoReturn:
@@ -380,27 +389,31 @@ def _guard_open(gate: _Gate, real: Callable[..., Any]) -> Any:
 
 
 def _guard_connect(gate: _Gate, real: Callable[..., Any]) -> Any:
+    def look(path: str, sql: str) -> None:
+        changes = not sql.lstrip().upper().startswith(_READS)
+        if changes and gate.trips("sqlite", f"{path}: {sql.splitlines()[0]}"):
+            _die()
+
     class Guarded(sqlite3.Connection):
         """A connection whose statements that change something pass the gate."""
 
+        def __init__(self, path: str, *args: Any, **keywords: Any) -> None:
+            self.path = path
+            super().__init__(path, *args, **keywords)
+
         def execute(self, sql: str, *args: Any) -> Any:
-            _state(gate, sql)
+            look(self.path, sql)
             return super().execute(sql, *args)
 
         def executemany(self, sql: str, *args: Any) -> Any:
-            _state(gate, sql)
+            look(self.path, sql)
             return super().executemany(sql, *args)
 
         def executescript(self, sql: str) -> Any:
-            _state(gate, sql)
+            look(self.path, sql)
             return super().executescript(sql)
 
     return lambda *args, **keywords: real(*args, factory=Guarded, **keywords)
-
-
-def _state(gate: _Gate, sql: str) -> None:
-    if not sql.lstrip().upper().startswith(_READS) and gate.trips("sqlite", sql.split("\n")[0]):
-        _die()
 
 
 def _jump(step: float) -> None:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import pytest
 from client import MirrorSite
-from expected import Tree, expected_fileset
+from expected import Tree, expected_fileset, rows
 from inject import Ended, Forks, Plan, Running
 from simulator import Simulator
 
@@ -84,6 +84,11 @@ class Trial:
         self.keys = {"data_prefix": PREFIX, "connections": 2, "netrc": False} | keys
         self.hostile: set[str] = set()
         self.incomplete = False
+        """Filesets may be half moved in: the run was killed, or failed at the disk."""
+
+        self.keeps = False
+        """keep_bundles is set: store/ has its part of the model."""
+
         self._allowed: dict[str, set[bytes]] = {}
         (directory / "canary").write_bytes(b"not yours")
         self.configure()
@@ -102,9 +107,12 @@ class Trial:
             for fileset in product.listed():
                 if fileset.name in self.hostile:
                     continue
-                tree = expected_fileset(self._read, product.name, fileset.name, PREFIX)
+                tree = expected_fileset(
+                    self._read, product.name, fileset.name, PREFIX, keep=self.keeps
+                )
                 index = f"{product.name}/{fileset.name}/index.txt"
-                tree[f"info/{index}"] = self.store.read(f"/{index}")
+                for top in ("info", "store")[: 1 + self.keeps]:
+                    tree[f"{top}/{index}"] = self.store.read(f"/{index}")
                 found[f"{product.name}/{fileset.name}"] = tree
         return found
 
@@ -184,7 +192,7 @@ class Trial:
 
     def check_tree(self) -> None:
         """Only complete filesets are visible, every file of them as it ought to be."""
-        seen = self.site.visible()
+        seen = self._visible()
         for path, data in seen.items():
             assert path in self._allowed, f"{path} is visible and belongs to no good fileset"
             assert data in self._allowed[path], f"{path} is visible with wrong content"
@@ -193,6 +201,20 @@ class Trial:
         for name, tree in self.filesets().items():
             there = [path for path in tree if path in seen]
             assert len(there) in (0, len(tree)), f"of {name} only {there} can be seen"
+
+    def _visible(self) -> Tree:
+        """What can be seen but for the lists of store/, which are looked at here.
+
+        They are written anew as filesets come, and may only name what is complete.
+        """
+        seen = self.site.visible()
+        if self.keeps:
+            seen.pop("store/index.txt", None)
+            for product in self.store.products:
+                for name in _names(seen.pop(f"store/{product}/index.txt", b"")):
+                    tree = self.filesets()[f"{product}/{name}"]
+                    assert tree.keys() <= seen.keys(), f"store/ lists {name}, which is not whole"
+        return seen
 
     def check_cursor(self) -> None:
         """No last fileset has passed one that the state does not hold."""
@@ -247,7 +269,11 @@ class Trial:
         told = self.run(*options)
         assert (told.exit, told.lines) == (0, ()), f"one clean run does not converge: {told}"
         expected = self.expected()
-        seen = self.site.visible()
+        seen = self._visible()
+        if self.keeps:
+            for product in self.store.products.values():
+                listed = _names((self.site.root / "store" / product.path[1:]).read_bytes())
+                assert listed == [one.name for one in product.listed()]
         assert seen.keys() == expected.keys(), seen.keys() ^ expected.keys()
         assert seen == expected, "the tree is not that of a run without faults"
         self.is_tidy()
@@ -259,6 +285,11 @@ class Trial:
         for top in ("data", "info", "store"):
             for path in (self.site.root / top).rglob("*"):
                 assert not path.is_dir() or any(path.iterdir()), f"{path} is left empty"
+
+
+def _names(raw: bytes) -> list[str]:
+    """The first cells of a list."""
+    return [name for name, *_ in rows(raw)]
 
 
 def read_told(ran: Ended) -> Told:
