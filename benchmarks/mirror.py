@@ -13,6 +13,7 @@ import argparse
 import compileall
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ ROOM = 10 * 10**9
 def main() -> None:
     """Race, print."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # servers end with us
     for part in ("mirror", "formats"):
         compileall.compile_dir(ROOT / part, quiet=2)
     with _workplace(options.where) as work:
@@ -63,7 +65,7 @@ def _options() -> argparse.Namespace:
     add("--runs", type=int, default=3, metavar="N", help="of each, in turn (default: 3)")
     add("--relay", action="store_true", help="also with every answer 100 ms late")
     add("--where", type=Path, metavar="DIR", help="work there, and keep the stores for next time")
-    add("--quiet", action="store_true", help="make a run again if others were busy meanwhile")
+    add("--quiet", action="store_true", help="wait for a quiet machine; repeat disturbed runs")
     add("--connections", type=int, default=8, metavar="N", help="at once (default: 8)")
     return parser.parse_args()
 
@@ -117,7 +119,7 @@ def _runs(
     everybody = runners.clients(store, url, connections)
     everybody += [
         peer
-        for peer in runners.peers(store, url, connections, work / "lists")
+        for peer in runners.peers(store, url, connections, work / f"lists.{os.getpid()}")
         if peer.parallel or not far
     ]
     results = [Result(runner) for runner in everybody]

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,11 @@ Check = Callable[[Path, int], None]
 LIMIT = 1800.0
 """Seconds after which a run is taken for one that hangs."""
 
-PATIENCE = 20
+PATIENCE = 6
 """How often a disturbed run is tried again where quiet ones are wanted."""
+
+WAIT = 20
+"""Seconds at most that are waited for others to have done, before every run and repetition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +140,30 @@ def _busy() -> float:
     return (user + nice + system + sum(irq)) / os.sysconf("SC_CLK_TCK")
 
 
+def _wait_for_quiet() -> None:
+    """Wait for half a second in which nobody has much to do, but not for ever."""
+    limit = time.monotonic() + WAIT
+    while time.monotonic() < limit:
+        before = _busy()
+        time.sleep(0.5)
+        if _busy() - before < 0.05:
+            return
+
+
 def compete(
     results: Sequence[Result], runs: int, course: Course, server: Server, check: Check, quiet: bool
 ) -> None:
     """Let everybody run in turn, `runs` times; `check` judges what a run has left.
 
-    `quiet`: a run in which others were busy is made again, for a while.
+    `quiet`: wait for others to have done, and make a run again in which they were busy, but not
+    for ever.
     """
     for number in range(runs):
         for result in results:
             for left in range(PATIENCE, -1, -1):
                 place = course.fresh(result.runner)
+                if quiet:
+                    _wait_for_quiet()
                 cost = measure(result.runner, place, server)
                 check(place / result.runner.tree, number)
                 course.done(place)

@@ -86,10 +86,10 @@ def _read(
         if "html" in kind.lower():
             raise ListError(f"a list expected, not an answer of type {kind!r}")
         intake = _Intake(state, product, selection, query, final)
-        static = "last-modified" in body.headers
+        modified = body.headers.get("last-modified")
         with state.transaction():
             intake.take(read_filesets(body.chunks()))
-            intake.settle(static)
+            intake.settle(modified)
         return intake.listing
 
     for final in (False, True):
@@ -243,10 +243,11 @@ class _Intake:
         self._seen[at] |= bit
         return before
 
-    def settle(self, static: bool) -> None:
+    def settle(self, modified: str | None) -> None:
         """After the last row: what is missing, and the last fileset.
 
-        `static`: the answer looks like a file's, so its server may ignore the query.
+        `modified`: the answer's Last-Modified. Where it is another than before although nothing
+        is listed, the list may be a file that was emptied, on a server that ignores the query.
         """
         product, listing = self._product, self.listing
         if not self._passed:
@@ -257,7 +258,8 @@ class _Intake:
         if self._query and self._older_seen and not self._last_seen:
             raise _NotWholeError
         whole = not self._query or self._last_seen
-        if self._query and not listing.listed and (product.ignores_query or static):
+        suspicious = product.ignores_query or modified not in (None, product.modified)
+        if self._query and not listing.listed and suspicious:
             raise _NotWholeError
         if whole and not self._malformed:
             self._report_gone()
@@ -267,6 +269,7 @@ class _Intake:
         self._state.set_product(
             product.id,
             last_fileset=self._cursor or product.last_fileset,
+            modified=modified,
             selection=self._selection.key,
             relist=0,
             ignores_query=int(ignores),

@@ -20,6 +20,7 @@ CREATE TABLE product (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     last_fileset TEXT,          -- what ?NAME asks for
+    modified TEXT,              -- Last-Modified of its list
     selection TEXT,             -- select and since under which its rows were judged
     relist INTEGER NOT NULL DEFAULT 0,         -- ask for the whole list next time
     ignores_query INTEGER NOT NULL DEFAULT 0,  -- the server answers ?NAME with the whole list
@@ -70,13 +71,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     """Open the file, or begin it. Raises LocalError where it is damaged or too new."""
     database = _connect(str(path))
     with told(path):
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise LocalError(
-                f"{path} was written by a newer version of this program (format {version}, "
-                f"known is {VERSION}); install that version, nothing was changed"
-            )
-        if version == 0:
+        if _check_version(database, path) == 0:
             if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise LocalError(f"{path} is not a state of this program; move it away")
             database.executescript(
@@ -99,7 +94,19 @@ def scratch_copy(path: Path) -> sqlite3.Connection:
                 source.close()
     if database.execute("PRAGMA user_version").fetchone()[0] == 0:
         database.executescript(f"{_SCHEMA}PRAGMA user_version = {VERSION}")
+    with told(path):
+        _check_version(database, path)
     return database
+
+
+def _check_version(database: sqlite3.Connection, path: Path) -> int:
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise LocalError(
+            f"{path} was written by a newer version of this program (format {version}, "
+            f"known is {VERSION}); install that version, nothing was changed"
+        )
+    return version
 
 
 def _connect(name: str) -> sqlite3.Connection:

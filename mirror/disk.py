@@ -44,9 +44,12 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
             os.close(file)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path` at once and durably: readers see the old file or the new one."""
-    new = path.with_name(f".{path.name}.new")
+def replace_file(path: Path, data: bytes, scratch: Path | None = None) -> None:
+    """Put `data` at `path` at once and durably: readers see the old file or the new one.
+
+    `scratch`: where it is written first, on the same file system; beside `path` if None.
+    """
+    new = scratch or path.with_name(f".{path.name}.new")
     with told(path):
         write_file(new, data)
         flush([new])

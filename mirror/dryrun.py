@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mirror import recover
+from mirror.database import told
 from mirror.datastore import DataStore
 from mirror.errors import MirrorError
 from mirror.halt import Halt
@@ -25,12 +26,13 @@ def dry_run(config: "Config", options: Options, report: Report) -> None:
     recover.check_not_lost(tree)
     halt = Halt()
     store = DataStore(config, halt)
-    state = State.scratch(tree.state)
-    try:
-        list_products(Run(config, options, report, tree, state, store, halt))
-        _print_plan(options, report, state, store)
-    finally:
-        state.close()
+    with told(tree.state):
+        state = State.scratch(tree.state)
+        try:
+            list_products(Run(config, options, report, tree, state, store, halt))
+            _print_plan(options, report, state, store)
+        finally:
+            state.close()
 
 
 def _print_plan(options: Options, report: Report, state: State, store: DataStore) -> None:

@@ -107,7 +107,9 @@ def open_fileset(context: Context, job: Job) -> Opened:
         for path in job.stage.fetched.iterdir():
             if path.name not in names:
                 disk.remove(path)
-    disk.write_file(job.stage.index, raw)
+    new = job.stage.base / "index.new"
+    disk.write_file(new, raw)
+    disk.move(new, job.stage.index)
     wanted = wanted_files(plan, job.fileset.repair_files)
     return Opened(
         plan,

@@ -36,7 +36,7 @@ class Loop:
         pool.submit(work).add_done_callback(finished)
 
     def step(self, idle: Callable[[], None]) -> None:
-        """Wait for one task to end and call back; now and then call `idle` meanwhile."""
+        """Wait for one task to end and call back; call `idle` after it, and while it lasts."""
         while True:
             try:
                 event = self._events.get(timeout=0.25)
@@ -44,6 +44,7 @@ class Loop:
             except queue.Empty:
                 idle()
         event()
+        idle()
 
     def _settle(
         self,

@@ -115,7 +115,7 @@ class Mover:
             job.assembled.info_dir,
             job.assembled.data_dir,
             self._hook,
-            self._keep_bundles,
+            self._keep_bundles and job.fileset.repair is None,
         )
 
 

@@ -15,6 +15,7 @@ class Product:
     id: int
     name: str
     last_fileset: str | None
+    modified: str | None
     selection: str | None
     relist: bool
     ignores_query: bool
@@ -67,7 +68,10 @@ class NewFileset:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A fileset that stands in the tree; `hook` and `to_list` tell what is still to be done."""
+    """A fileset that stands in the tree; `hook` and `to_list` tell what is still to be done.
+
+    A repaired fileset is not `to_list`: store/'s list has it already, or it is still to come.
+    """
 
     fileset: int
     files: int

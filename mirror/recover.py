@@ -7,7 +7,7 @@ from pathlib import Path
 from mirror import disk, manifest
 from mirror.commit import move_in
 from mirror.errors import IntegrityError, LocalError
-from mirror.listing import read_files
+from mirror.listing import ProductRow, read_files, read_products
 from mirror.manifest import Entry
 from mirror.plan import FilesetPlan, Kind, plan_fileset
 from mirror.records import DONE, Done, NewFileset
@@ -64,7 +64,9 @@ def roll_forward(tree: Tree, state: State, *, hook: bool, store: bool) -> list[s
         info = tree.info_dir(fileset.product, fileset.name)
         data = _data_dir(tree, fileset.product, fileset.name, info, entries)
         size = sum(entry.size for entry in entries)
-        one = Done(fileset.id, len(entries), size, 0.0, info, data, hook, store)
+        one = Done(
+            fileset.id, len(entries), size, 0.0, info, data, hook, store and fileset.repair is None
+        )
         state.finish([one], utc_now())
         done.append(f"{fileset.product}/{fileset.name}")
     return done
@@ -127,7 +129,26 @@ def rebuild(tree: Tree, state: State) -> int:
             entries = list(_vouched(tree, info, plan))
             state.rebuilt(number, manifest.pack(entries), relative)
             count += 1
+        _find_listed(tree, state)
     return count
+
+
+def _find_listed(tree: Tree, state: State) -> None:
+    """What store/'s root list says of the products, which is to go on from there."""
+    try:
+        raw = (tree.root / "store" / "index.txt").read_bytes()
+    except OSError:
+        return
+    for row in read_products([raw]):
+        if isinstance(row, ProductRow):
+            number = state.product(row.name).id
+            state.set_product(
+                number,
+                type=row.type,
+                description=row.description,
+                stored_last=row.most_recent,
+                stored_time=row.registered,
+            )
 
 
 def _vouched(tree: Tree, info: Path, plan: FilesetPlan) -> Iterator[Entry]:

@@ -129,7 +129,8 @@ class Report:
         ]
         total = sum(one.done for one in self.products.values())
         left = sum(one.queued for one in self.products.values())
-        told = f"{len(self.faults)} faults" if self.faults else "no faults"
+        faults = len(self.faults)
+        told = "1 fault" if faults == 1 else f"{faults or 'no'} faults"
         lines.append(f"mirrored {total} filesets, {left} queued, {told}; exit status {self.status}")
         return "\n".join(lines)
 

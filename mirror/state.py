@@ -28,7 +28,7 @@ _FILESET = (
     " JOIN product p ON p.id = f.product JOIN header h ON h.id = f.header "
 )
 _PRODUCT = (
-    "SELECT id, name, last_fileset, selection, relist, ignores_query, newest, listed_at, type,"
+    "SELECT id, name, last_fileset, modified, selection, relist, ignores_query, newest, listed_at, type,"
     " description, stored_last, stored_time FROM product "
 )
 
@@ -270,7 +270,7 @@ class State:
             self._db.executemany(
                 f"UPDATE fileset SET state = '{DONE}', fault = NULL, faulty_file = NULL,"
                 " attempts = 0, repair = NULL, files = ?, bytes = ?, seconds = ?, info_dir = ?,"
-                " data_dir = ?, hook = ?, to_list = ?, done_at = ? WHERE id = ?",
+                " data_dir = ?, hook = ?, to_list = max(to_list, ?), done_at = ? WHERE id = ?",
                 (
                     (
                         one.files, one.bytes, one.seconds, one.info_dir, one.data_dir,

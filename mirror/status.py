@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from mirror.database import told
 from mirror.errors import LocalError
 from mirror.records import Summary
 from mirror.report import Count, Fault, make_document, size_text, table, utc_now, write_json
@@ -18,15 +19,17 @@ def show_status(config: "Config", json: str | None) -> int:
     tree = Tree(config.mirror_root)
     if not tree.state.exists():
         raise LocalError(f"{tree.state} is not there: nothing was mirrored yet")
-    state = State.open(tree.state)
-    try:
-        summaries = state.summaries()
-        faults = [
-            Fault(one.product, one.name, one.faulty_file, one.fault or "") for one in state.faulty()
-        ]
-        started = state.meta("started") or utc_now()
-    finally:
-        state.close()
+    with told(tree.state):
+        state = State.open(tree.state)
+        try:
+            summaries = state.summaries()
+            faults = [
+                Fault(one.product, one.name, one.faulty_file, one.fault or "")
+                for one in state.faulty()
+            ]
+            started = state.meta("started") or utc_now()
+        finally:
+            state.close()
     if json:
         counts = {one.product: _count(one) for one in summaries}
         write_json(json, make_document(started, utc_now(), int(bool(faults)), counts, faults))

@@ -23,20 +23,22 @@ def update_lists(tree: Tree, state: State, hidden: Sequence[str]) -> None:
     `hidden` products keep their own list, and are not in the root list here, either.
     Raises LocalError.
     """
-    news = False
+    listed: list[int] = []
     for product in state.products():
         filesets = state.to_list(product.id)
         if not filesets:
             continue
-        news = True
+        listed += [one.id for one in filesets]
         directory = tree.root / "store" / product.name
-        _extend(directory / "index.txt", filesets)
+        _extend(directory / "index.txt", filesets, tree.private / "index.txt.new")
         last = filesets[-1]
-        with state.transaction():
-            state.set_product(product.id, stored_last=last.name, stored_time=last.registered)
-            state.listed(one.id for one in filesets)
-    if news or not (tree.root / "store" / "index.txt").exists():
+        state.set_product(product.id, stored_last=last.name, stored_time=last.registered)
+    if listed or not (tree.root / "store" / "index.txt").exists():
         _write_root(tree, state, hidden)
+    if listed:
+        # Last of all: after a kill before this, the same filesets are put at the end again.
+        with state.transaction():
+            state.listed(listed)
 
 
 def _write_root(tree: Tree, state: State, hidden: Sequence[str]) -> None:
@@ -50,12 +52,13 @@ def _write_root(tree: Tree, state: State, hidden: Sequence[str]) -> None:
     path = tree.root / "store" / "index.txt"
     with disk.told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    disk.replace_file(path, format_list(PRODUCT_COLUMNS, rows).encode())
+    disk.replace_file(
+        path, format_list(PRODUCT_COLUMNS, rows).encode(), tree.private / "index.txt.new"
+    )
 
 
-def _extend(path: Path, filesets: Iterable[Fileset]) -> None:
-    """Write the list anew with `filesets` at its end, in constant memory."""
-    new = path.with_name(".index.txt.new")
+def _extend(path: Path, filesets: Iterable[Fileset], new: Path) -> None:
+    """Write the list anew with `filesets` at its end, in constant memory, first at `new`."""
     added = {one.name: one for one in filesets}
     with disk.told(new):
         with new.open("w", encoding="utf-8", newline="\n") as out:

@@ -139,7 +139,7 @@ def test_server_of_whole_lists(
 # Sudden emptiness
 
 
-@pytest.mark.parametrize("switch", ["", "ignore_query", "whole_if_unknown"])
+@pytest.mark.parametrize("switch", ["", "ignore_query"])
 def test_list_suddenly_empty_is_told_every_run(
     site: MirrorSite, simulator: Simulator, gpc1: Product, switch: str
 ) -> None:

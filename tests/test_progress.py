@@ -104,7 +104,7 @@ def test_trouble_has_a_line_of_its_own(mirror_site: MirrorSite, slow_store: Simu
     told = [line for line in text.split("\n") if "gpc1/bad/a.txt: " in line]
     assert len(told) == 1
     assert told[0].rpartition("\r")[2].startswith("update_mirror: gpc1/bad/a.txt: md5 ")
-    assert "mirrored 4 filesets, 1 queued, 1 faults; exit status 1" in text
+    assert "mirrored 4 filesets, 1 queued, 1 fault; exit status 1" in text
 
 
 def test_quiet_on_a_terminal(mirror_site: MirrorSite, simulator: Simulator) -> None:
