@@ -28,8 +28,8 @@ _FILESET = (
     " JOIN product p ON p.id = f.product JOIN header h ON h.id = f.header "
 )
 _PRODUCT = (
-    "SELECT id, name, last_fileset, modified, selection, relist, ignores_query, newest, listed_at, type,"
-    " description, stored_last, stored_time FROM product "
+    "SELECT id, name, last_fileset, modified, selection, relist, ignores_query, newest, listed_at,"
+    " type, description, stored_last, stored_time FROM product "
 )
 
 

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -236,6 +237,7 @@ def _run(request: Mapping[str, Any], connection: socket.socket) -> NoReturn:
         os.chdir(request["directory"])
         os.environ.clear()
         os.environ.update(request["environment"])
+        time.tzset()
         if request["user"] is not None:
             os.setgroups([])
             os.setgid(request["user"])
@@ -418,8 +420,6 @@ def _guard_connect(gate: _Gate, real: Callable[..., Any]) -> Any:
 
 def _jump(step: float) -> None:
     """Let the clock of the wall jump by `step` seconds more with every look at it."""
-    import time
-
     real = time.time
     jumped = 0.0
 
@@ -428,7 +428,7 @@ def _jump(step: float) -> None:
         jumped += step
         return real() + jumped
 
-    time.time = now
+    time.time = now  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
