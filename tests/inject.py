@@ -428,7 +428,7 @@ def _jump(step: float) -> None:
         jumped += step
         return real() + jumped
 
-    time.time = now  # type: ignore[assignment]
+    time.time = now
 
 
 if __name__ == "__main__":
