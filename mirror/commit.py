@@ -26,20 +26,20 @@ def move_in(root: Path, stages: Sequence[tuple[Path, Sequence[Entry]]]) -> None:
     Called again after a kill it goes on where it was: what is no longer in staging is in the
     tree. Raises LocalError where a file is in neither.
     """
-    touched: dict[Path, None] = {}
+    touched: set[str] = set()
     for base, entries in stages:
         for entry in entries:
-            target = root / entry.target
+            source, target = f"{base}/{entry.source}", f"{root}/{entry.target}"
             try:
-                disk.move(base / entry.source, target)
+                disk.move(source, target)
             except LocalError:
-                if (base / entry.source).exists() or not _is_there(target, entry):
+                if os.path.lexists(source) or not _is_there(target, entry):
                     raise
-            touched[target.parent] = None
-    disk.flush(_with_ancestors(root, touched))
+            touched.add(os.path.dirname(target))
+    disk.flush(_with_ancestors(root, map(Path, touched)))
 
 
-def _is_there(target: Path, entry: Entry) -> bool:
+def _is_there(target: str, entry: Entry) -> bool:
     try:
         return os.stat(target, follow_symlinks=False).st_size == entry.size
     except OSError:

@@ -35,6 +35,9 @@ FIRST_PAUSE = 0.5
 MAX_CUT_BURSTS = 3
 """Bursts cut in a row after which a server is taken for one that does not pipeline."""
 
+NEAR = 0.002
+"""Seconds to the first byte of an answer, below which a server is on this machine or beside it."""
+
 LONGEST_PAUSE = 60.0
 LONGEST_RETRY_AFTER = 3600.0
 """Seconds that a server may make us wait before we rather come back with the next run."""
@@ -181,6 +184,11 @@ class DataStore:
             connection.close()
             raise
         self._cut_bursts = 0
+
+    def is_near(self) -> bool:
+        """Whether answers come so fast that waiting for several at once gains nothing."""
+        with self._lock:
+            return any(connection.fastest < NEAR for connection in self._connections)
 
     def abort(self) -> None:
         """Break every connection, so that threads that wait for bytes come to their end."""

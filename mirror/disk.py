@@ -8,8 +8,7 @@ much as one of a single file.
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from mirror.errors import LocalError
@@ -20,23 +19,33 @@ FEW = 8
 _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
-@contextmanager
-def told(path: Path | str) -> Iterator[None]:
-    """Turn an OSError inside into a LocalError that names `path`, or the error's own."""
-    try:
-        yield
-    except OSError as error:
-        raise LocalError(f"{error.filename or path}: {error.strerror or error}") from None
+class told:
+    """Turn an OSError inside into a LocalError that names the error's own path, or `path`.
+
+    A class, because it stands around every small write, and a generator costs ten times as much.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise LocalError(f"{error.filename or self._path}: {error.strerror or error}") from None
 
 
-def write_file(path: Path, data: bytes | memoryview) -> None:
+def write_file(path: Path | str, data: bytes | memoryview) -> None:
     """Write a new file whole; what stood there is replaced. On failure nothing is left."""
     with told(path):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(file, view) :]
+            written = os.write(file, data)
+            while written < len(data):
+                written += os.write(file, memoryview(data)[written:])
         except OSError:
             os.unlink(path)
             raise
@@ -57,13 +66,13 @@ def replace_file(path: Path, data: bytes, scratch: Path | None = None) -> None:
         flush([path.parent])
 
 
-def move(source: Path, target: Path) -> None:
+def move(source: Path | str, target: Path | str) -> None:
     """Rename within the file system, making the target's directory."""
     with told(target):
         try:
             os.replace(source, target)
         except FileNotFoundError:
-            os.makedirs(target.parent, exist_ok=True)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
             os.replace(source, target)
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from mirror import disk
 from mirror.body import Body
 from mirror.download import Download, MismatchError, Source, check_size, check_sum
-from mirror.errors import IntegrityError, LocalError, MirrorError, TransportError
+from mirror.errors import IntegrityError, MirrorError, TransportError
 from mirror.listing import FileRow
+from mirror.sums import md5_of
 
 if TYPE_CHECKING:
     from mirror.address import Address
@@ -104,7 +105,7 @@ def _take_small(source: Source, row: FileRow, body: Body) -> None:
     check_size(row, got, body)
     data = view[:got]
     check_sum(row, hashlib.md5(data, usedforsecurity=False).hexdigest(), body)
-    disk.write_file(source.fetched / row.name, data)
+    disk.write_file(f"{source.fetched}/{row.name}", data)
     source.progress(got)
 
 
@@ -133,12 +134,3 @@ def verified(directory: Path, rows: Iterable[FileRow], trusted: bool) -> set[str
         if trusted or (row.md5 and md5_of(path) == row.md5):
             good.add(row.name)
     return good
-
-
-def md5_of(path: Path) -> str:
-    """The md5 sum of a file, in hexadecimal digits. Raises LocalError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise LocalError(f"{path}: {error.strerror}") from None

@@ -7,10 +7,11 @@ decides what comes next and alone talks to the state.
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from mirror import disk
-from mirror.assemble import Assembled, Rules, assemble, unpack_bundle
+from mirror.assemble import Assembled, assemble
 from mirror.body import Body
 from mirror.datastore import DataStore
 from mirror.download import Source
@@ -22,8 +23,11 @@ from mirror.manifest import Entry
 from mirror.plan import FilesetPlan, Kind, PlannedFile, plan_fileset
 from mirror.progress import Progress
 from mirror.records import Fileset
+from mirror.rules import Rules
 from mirror.tree import Stage
-from mirror.unpack import Member
+
+if TYPE_CHECKING:
+    from mirror.unpack import Member
 
 MAX_LIST = 64 * 1024 * 1024
 """Bytes of a fileset's list; it is read whole, and has a line a file."""
@@ -59,7 +63,7 @@ class Job:
 
     plan: FilesetPlan | None = None
     waiting: deque[tuple[PlannedFile, ...]] = field(default_factory=deque)
-    members: dict[str, list[Member]] = field(default_factory=dict)
+    members: "dict[str, list[Member]]" = field(default_factory=dict)
     pending: int = 0
     error: MirrorError | None = None
     faulty_file: str | None = None
@@ -91,6 +95,11 @@ class Opened:
     missing: tuple[PlannedFile, ...]
     present: tuple[PlannedFile, ...]
     changed: bool
+    failed: list[tuple[str, MirrorError]] | None = None
+    """What failed of the missing files, if they were fetched right away; None if they were not."""
+
+    assembled: Assembled | None = None
+    """The whole fileset, if there was nothing to unpack either."""
 
 
 def open_fileset(context: Context, job: Job) -> Opened:
@@ -117,6 +126,22 @@ def open_fileset(context: Context, job: Job) -> Opened:
         tuple(file for file in wanted if file.row.name in names),
         before != rows,
     )
+
+
+def open_and_fetch(context: Context, job: Job) -> Opened:
+    """Read a fileset's list, and fetch and assemble right away what is small.
+
+    Of thousands of small filesets most of the cost would be handing them from thread to thread.
+    """
+    opened = open_fileset(context, job)
+    groups = batches(opened.missing)
+    if len(groups) > 1 or any(file.row.size > BATCH_FILE for file in opened.missing):
+        return opened
+    failed = fetch_group(context, job, opened.missing) if groups else []
+    if failed or any(file.kind is Kind.BUNDLE for file in opened.plan.files):
+        return replace(opened, failed=failed)
+    job.plan = opened.plan
+    return replace(opened, failed=failed, assembled=assemble_job(context, job))
 
 
 def read_raw_list(store: DataStore, fileset: Fileset) -> bytes:
@@ -192,8 +217,10 @@ def fetch_group(
     return [(row.name, error) for row, error in failed]
 
 
-def unpack_file(context: Context, job: Job, file: PlannedFile) -> list[Member]:
+def unpack_file(context: Context, job: Job, file: PlannedFile) -> "list[Member]":
     """Unpack a verified bundle. What cannot be unpacked is not kept, either."""
+    from mirror.distribution import unpack_bundle
+
     try:
         return unpack_bundle(context.rules, job.stage, file)
     except IntegrityError:

@@ -39,7 +39,7 @@ class Loop:
         """Wait for one task to end and call back; call `idle` after it, and while it lasts."""
         while True:
             try:
-                event = self._events.get(timeout=0.25)
+                event = self._events.get(timeout=0.1)
                 break
             except queue.Empty:
                 idle()

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mirror.listing import FileRow
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -40,3 +42,9 @@ def unpack(packed: bytes | None) -> list[Entry]:
         source, target, size, total, origin = line.split("\t")
         entries.append(Entry(source, target, int(size), total, origin))
     return entries
+
+
+def as_served(row: FileRow, directory: str, source: str = "fetched") -> Entry:
+    """The entry of a file that goes into `directory` as it came."""
+    total = f"md5:{row.md5}" if row.md5 else ""
+    return Entry(f"{source}/{row.name}", f"{directory}/{row.name}", row.size, total, row.name)

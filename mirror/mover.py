@@ -22,6 +22,9 @@ from mirror.state import State
 MOST = 64
 """Filesets that move together at most: what a kill in between leaves to the next run."""
 
+PATIENCE = 0.1
+"""Seconds that a fileset waits for others to move in with: a flush costs the same for all."""
+
 
 @dataclass(slots=True)
 class _Group:
@@ -57,14 +60,22 @@ class Mover:
         self._keep_bundles = keep_bundles
         self._ready: deque[Job] = deque()
         self._busy = False
+        self._since = 0.0
 
     def add(self, job: Job) -> None:
         """An assembled fileset that is to move in with the next group."""
+        if not self._ready:
+            self._since = time.monotonic()
         self._ready.append(job)
 
-    def start(self) -> None:
-        """Begin with those that are ready, if no group is under way."""
+    def start(self, *, patient: bool) -> None:
+        """Begin with those that are ready, if no group is under way.
+
+        `patient`: more may be ready soon, so wait for a worthwhile group, though not for long.
+        """
         if self._busy or not self._ready:
+            return
+        if patient and len(self._ready) < MOST and time.monotonic() < self._since + PATIENCE:
             return
         group = _Group([])
         targets: set[str] = set()

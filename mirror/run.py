@@ -126,9 +126,9 @@ def _transfer(
         wanted = min(wanted, len(only))
     if not (wanted or state.hooks()) or _is_too_full(one, wanted):
         return
-    from mirror.assemble import Rules
     from mirror.job import Context
     from mirror.progress import Progress
+    from mirror.rules import Rules
     from mirror.transfer import Settings, Transfer
 
     number = int(state.meta("run") or 0) + 1

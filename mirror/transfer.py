@@ -12,20 +12,21 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mirror import disk, manifest
 from mirror.errors import IntegrityError, LocalError, MirrorError, RefusedError, TransportError
 from mirror.halt import HaltedError
 from mirror.hook import HookResult, run_hook
 from mirror.job import (
+    BATCH_BYTES,
     Context,
     Job,
     Opened,
     assemble_job,
     batches,
     fetch_group,
-    open_fileset,
+    open_and_fetch,
     unpack_file,
 )
 from mirror.loop import Loop
@@ -34,7 +35,9 @@ from mirror.plan import Kind, PlannedFile
 from mirror.records import Fileset
 from mirror.report import Report
 from mirror.state import State
-from mirror.unpack import Member
+
+if TYPE_CHECKING:
+    from mirror.unpack import Member
 
 PAGE = 64
 """Filesets taken from the queue at a time."""
@@ -118,12 +121,21 @@ class Transfer:
             while job.waiting and self._transferring < room:
                 self._fetch(job, job.waiting.popleft())
         most = 4 * self._settings.connections
-        while self._transferring < room and len(self._jobs) < most and not self._halt.reason:
+        # Near the server small filesets cost processor time only, and more threads cost more.
+        opening = 2 if self._context.store.is_near() else room
+        opening -= sum(job.plan is None for job in self._jobs.values())
+        while (
+            opening > 0
+            and self._transferring < room
+            and len(self._jobs) < most
+            and not self._halt.reason
+        ):
+            opening -= 1
             fileset = self._next_fileset()
-            if fileset is None:
+            if fileset is None or self._is_full(BATCH_BYTES):
                 break
             self._begin(fileset)
-        self._mover.start()
+        self._mover.start(patient=self._transferring > 0)
 
     def _next_fileset(self) -> Fileset | None:
         limit = self._settings.limit
@@ -154,9 +166,10 @@ class Transfer:
         self._task(
             self._transfers,
             job,
-            partial(open_fileset, self._context, job),
+            partial(open_and_fetch, self._context, job),
             partial(self._opened, job),
             transfer=True,
+            size=BATCH_BYTES,
         )
 
     def _task(
@@ -203,9 +216,13 @@ class Transfer:
         for warning in opened.plan.warnings:
             self._report.notice(f"{job.name}: {warning}")
         self._context.progress.opened(sum(file.row.size for file in opened.missing))
-        job.waiting.extend(batches(opened.missing))
         for file in opened.present:
             self._fetched(job, file)
+        if opened.failed is None:
+            job.waiting.extend(batches(opened.missing))
+        else:
+            self._fetched_group(job, opened.missing, opened.failed)
+            job.assembled = opened.assembled
 
     def _fetch(self, job: Job, group: tuple[PlannedFile, ...]) -> None:
         size = sum(file.row.size for file in group)
@@ -252,7 +269,7 @@ class Transfer:
         if file.kind is not Kind.BUNDLE or not self._settings.unpack or job.error:
             return
 
-        def unpacked(members: list[Member]) -> None:
+        def unpacked(members: "list[Member]") -> None:
             job.members[file.row.name] = members
 
         self._task(

@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mirror import manifest, recover
-from mirror.assemble import matches
 from mirror.errors import IntegrityError, ListError, RefusedError, TransportError
 from mirror.job import read_raw_list
 from mirror.listing import FileRow, read_files
@@ -16,6 +15,7 @@ from mirror.manifest import Entry
 from mirror.records import DONE, Fileset
 from mirror.runkit import Options, Run
 from mirror.state import State
+from mirror.sums import matches
 
 
 @dataclass(frozen=True, slots=True)
