@@ -8,7 +8,7 @@ them is asked of the state in pages, and which of the known ones it showed is ke
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from mirror.body import Body
 from mirror.datastore import DataStore
@@ -87,8 +87,12 @@ def _read(
             raise ListError(f"a list expected, not an answer of type {kind!r}")
         intake = _Intake(state, product, selection, query, final)
         modified = body.headers.get("last-modified")
+        chunks = body.chunks()
+        first = next(chunks, b"")
+        if query and not first:
+            raise _NotWholeError  # even "nothing newer" has a header
         with state.transaction():
-            intake.take(read_filesets(body.chunks()))
+            intake.take(read_filesets(chain([first], chunks)))
             intake.settle(modified)
         return intake.listing
 

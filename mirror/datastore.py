@@ -113,8 +113,8 @@ class DataStore:
     ) -> Body:
         """One GET below an address; `segments` are names, unquoted. Follows redirects.
 
-        Returns the answer's body for a status below 300, or 416, which the asker for a range
-        understands. Raises TransportError for what may pass, RefusedError for what will not.
+        Returns the answer's body for status 200, and where a range was asked for, 206 and 416.
+        Raises TransportError for what may pass, RefusedError for what will not.
         """
         target = "/".join(quote(one, safe="+:") for one in segments)
         if query:
@@ -128,7 +128,8 @@ class DataStore:
             url = self._redirected(url, answer.headers.get("location", ""))
         else:
             raise RefusedError(f"more than {MAX_HOPS} redirects", answer.status)
-        if answer.status < 300 or answer.status == 416:
+        ranged = "Range" in (headers or {})
+        if answer.status == 200 or (ranged and answer.status in (206, 416)):
             return Body(answer, self._config, self._halt, self._rate)
         answer.close()
         raise _refusal(answer, address)
@@ -275,7 +276,7 @@ def _refusal(answer: "WireAnswer | SessionAnswer", address: Address) -> MirrorEr
     if status in (401, 403):
         hint = "; check the credentials (netrc, client_cert) and whether this host is allowed"
         return RefusedError(f"HTTP {status} from {address.name}{hint}", status)
-    if status in (408, 429) or status >= 500:
+    if status in (408, 429) or status >= 500 or status < 300:
         wait = read_retry_after(answer.headers.get("retry-after"), time.time())
         return TransportError(f"HTTP {status}", retry_after=wait)
     return RefusedError(f"HTTP {status} from {address.name}", status)

@@ -33,7 +33,11 @@ def unpack_bundle(rules: Rules, stage: Stage, file: PlannedFile) -> list[Member]
     with disk.told(directory):
         directory.parent.mkdir(exist_ok=True)
     limits = limits_for(file.row.size, rules.max_expansion, rules.max_unpacked)
-    members = unpack(stage.fetched / file.row.name, directory, limits)
+    try:
+        members = unpack(stage.fetched / file.row.name, directory, limits)
+    except IntegrityError as error:
+        # Whoever tells of it names the file.
+        raise IntegrityError(str(error).removeprefix(f"{file.row.name}: ")) from None
     try:
         return [
             _localised(rules, stage, directory, member) if member.name.endswith(".mdc") else member

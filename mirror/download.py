@@ -201,7 +201,8 @@ class Download:
                 buffer = memoryview(bytearray(PIECE))
                 self._pump(body, file, self.sum.update, lambda: buffer)
         finally:
-            os.close(file)
+            with disk.told(self.path):
+                os.close(file)
 
     def _pump(
         self,

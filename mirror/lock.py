@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,4 +35,5 @@ def locked(path: Path) -> Iterator[None]:
             )
         yield
     finally:
-        os.close(file)
+        with suppress(OSError):  # nothing was written that could be lost
+            os.close(file)

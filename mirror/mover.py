@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from mirror import disk, manifest
 from mirror.assemble import check_free
 from mirror.commit import flush_sources, move_in
-from mirror.errors import IntegrityError, MirrorError
+from mirror.errors import IntegrityError, LocalError, MirrorError
 from mirror.job import Job, manifest_of
 from mirror.loop import Loop
 from mirror.manifest import Entry
@@ -144,7 +145,15 @@ def _flush(root: Path, group: _Group) -> _Group:
         except IntegrityError as error:
             group.refused.append((job, error))
     group.jobs = good
-    flush_sources([(job.stage.base, _entries(job)) for job in good])
+    try:
+        flush_sources([(job.stage.base, _entries(job)) for job in good])
+    except LocalError:
+        # What could not be flushed may be lost from memory too, and the next flush would not
+        # tell: it has to come anew (FAULTS D5).
+        for job in good:
+            with suppress(LocalError):
+                disk.remove(job.stage.base)
+        raise
     return group
 
 

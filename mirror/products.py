@@ -125,6 +125,8 @@ def read_root(store: DataStore, report: Report) -> list[ProductRow]:
         return rows, malformed
 
     rows, malformed = store.read_list([], consume)
+    if any(bad.cut for bad in malformed):
+        rows, malformed = store.read_list([], consume)
     for bad in malformed:
         report.fault(f"line {bad.line} of the root list is malformed: {bad.reason}")
     return rows

@@ -23,7 +23,7 @@ def prepare(tree: Tree, *, store: bool) -> None:
         with disk.told(path):
             path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
-            raise LocalError(f"{path} cannot be written to by this user; mend its permissions")
+            raise LocalError(f"{path} cannot be written to: its permissions, or a read-only disk")
     if not disk.same_file_system(wanted):
         raise LocalError(
             f"the directories below {tree.root} are on different file systems, but files must be "

@@ -6,8 +6,7 @@ longer than a whole run without news.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mirror.errors import TransportError
@@ -37,7 +36,9 @@ class SessionAnswer:
 
         Raises TransportError where the connection ends before the body does.
         """
-        with _translated():
+        from mirror.adapter import translated
+
+        with translated():
             if hasattr(self._raw, "read1"):
                 data = self._raw.read1(len(buffer), decode_content=False)
             else:
@@ -46,6 +47,8 @@ class SessionAnswer:
         if not data and self.length is not None and self._got < self.length:
             left = self.length - self._got
             raise TransportError(f"the connection ended {left} bytes before the body did")
+        if len(data) > len(buffer):
+            raise TransportError("the body's framing is damaged")
         buffer[: len(data)] = data
         self._got += len(data)
         return len(data)
@@ -67,7 +70,10 @@ class Session:
     def get(self, url: str, headers: Mapping[str, str]) -> SessionAnswer:
         """GET without following redirects. Raises TransportError."""
         session = getattr(self._local, "session", None) or self._open()
-        with _translated():
+        bundle = self._config.ca_bundle
+        from mirror.adapter import translated
+
+        with translated():
             return SessionAnswer(
                 session.get(
                     url,
@@ -75,15 +81,20 @@ class Session:
                     stream=True,
                     allow_redirects=False,
                     timeout=self._config.timeout,
+                    # Given with every request: the environment would win over the session's.
+                    verify=str(bundle) if bundle else None,
                 )
             )
 
     def _open(self) -> "requests.Session":
         import requests
 
+        from mirror.adapter import bounded_adapter
+
         session = requests.Session()
-        if self._config.ca_bundle:
-            session.verify = str(self._config.ca_bundle)
+        adapter = bounded_adapter(2 * self._config.timeout)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
         if self._config.client_cert:
             files = tuple(str(path) for path in self._config.client_cert)
             session.cert = files[0] if len(files) == 1 else (files[0], files[1])
@@ -116,37 +127,3 @@ class _NetrcAuth:
             known = netrc(self._path).authenticators(urlsplit(request.url).hostname or "")
             user, password = (known[0], known[2] or "") if known else ("", "")
         return HTTPBasicAuth(user, password)(request) if user else request
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what requests and urllib3 raise into TransportError, at the call and in the body."""
-    import requests
-    import urllib3.exceptions as low
-
-    try:
-        yield
-    except (requests.exceptions.SSLError, low.SSLError) as error:
-        raise TransportError(
-            f"TLS: {_innermost(error)}; check the server's certificate, or ca_bundle",
-            permanent=True,
-        ) from None
-    except (requests.RequestException, low.HTTPError, OSError) as error:
-        late = isinstance(error, requests.Timeout | low.TimeoutError | TimeoutError)
-        raise TransportError(_innermost(error), late=late) from None
-
-
-def _innermost(error: BaseException) -> str:
-    """The cause in plain words, without the wrappings and addresses of the libraries."""
-    text = str(error)
-    seen = 0
-    while seen < 6:
-        inner = getattr(error, "reason", None)
-        inner = inner if isinstance(inner, BaseException) else next(
-            (one for one in error.args if isinstance(one, BaseException)), None
-        )  # fmt: skip
-        if inner is None:
-            break
-        error, seen = inner, seen + 1
-        text = str(error) or text
-    return text.rpartition(">: ")[2] or type(error).__name__

@@ -19,7 +19,6 @@ from mirror.errors import IntegrityError, LocalError, MirrorError, RefusedError,
 from mirror.halt import HaltedError
 from mirror.hook import HookResult, run_hook
 from mirror.job import (
-    BATCH_BYTES,
     Context,
     Job,
     Opened,
@@ -33,7 +32,7 @@ from mirror.loop import Loop
 from mirror.mover import Mover
 from mirror.plan import Kind, PlannedFile
 from mirror.records import Fileset
-from mirror.report import Report
+from mirror.report import EXIT_LOCAL, Report
 from mirror.state import State
 
 if TYPE_CHECKING:
@@ -94,6 +93,7 @@ class Transfer:
         )
         self._transferring = 0
         self._reserved = 0
+        self._unfit = 0
         self._begun = 0
         self._failing = 0
         self._blocked: set[str] = set()
@@ -132,7 +132,7 @@ class Transfer:
         ):
             opening -= 1
             fileset = self._next_fileset()
-            if fileset is None or self._is_full(BATCH_BYTES):
+            if fileset is None or self._is_full(0):
                 break
             self._begin(fileset)
         self._mover.start(patient=self._transferring > 0)
@@ -169,7 +169,6 @@ class Transfer:
             partial(open_and_fetch, self._context, job),
             partial(self._opened, job),
             transfer=True,
-            size=BATCH_BYTES,
         )
 
     def _task(
@@ -241,16 +240,25 @@ class Transfer:
         )
 
     def _is_full(self, size: int) -> bool:
+        """Whether `size` bytes more would leave less than min_free.
+
+        A file that does not fit keeps none from being fetched that does; only where several in a
+        row do not, or not one byte would, nothing new is started.
+        """
         free = disk.free_bytes(self._tree.root) - self._reserved
         if free - size >= self._settings.min_free:
+            self._unfit = 0 if size else self._unfit
             return False
-        self._local(
-            LocalError(
+        if not self._unfit:
+            self._report.fault(
                 f"{self._tree.root}: {max(0, free)} bytes free, and {size} to come would leave "
                 f"less than min_free ({self._settings.min_free}); free some space, what is left "
-                "stays queued"
+                "stays queued",
+                status=EXIT_LOCAL,
             )
-        )
+        self._unfit += 1
+        if not size or self._unfit > self._settings.connections:
+            self._halt.stop("there is no room for more")
         return True
 
     def _fetched_group(
@@ -310,7 +318,7 @@ class Transfer:
     def _local(self, error: LocalError) -> None:
         """This machine is in the way: told once, and nothing new is started."""
         if not self._halt.reason:
-            self._report.fault(str(error), status=5)
+            self._report.fault(str(error), status=EXIT_LOCAL)
         self._halt.stop(str(error))
 
     def _advance(self, job: Job) -> None:

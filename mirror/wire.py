@@ -16,7 +16,9 @@ from mirror.errors import TransportError
 MAX_HEAD = 65536
 """Bytes of status line and headers that we read before we take the answer for an attack."""
 
-_MAX_INTERIM = 8
+MAX_INTERIM = 8
+"""Interim answers (1xx) that may precede an answer."""
+
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _STATUS = re.compile(r"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: .*)?")
 _NO_BODY = (204, 304)
@@ -165,7 +167,7 @@ class Connection:
         """Read the head of the next answer. Raises TransportError."""
         # A server that drips its head would satisfy any time-out of a single read.
         limit = time.monotonic() + 2 * self._timeout
-        for _ in range(_MAX_INTERIM):
+        for _ in range(MAX_INTERIM):
             status, headers = _parse_head(self._head(limit))
             if status >= 200:
                 self.served += 1
