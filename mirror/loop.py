@@ -35,16 +35,14 @@ class Loop:
 
         pool.submit(work).add_done_callback(finished)
 
-    def step(self, idle: Callable[[], None]) -> None:
-        """Wait for one task to end and call back; call `idle` after it, and while it lasts."""
-        while True:
-            try:
-                event = self._events.get(timeout=0.1)
-                break
-            except queue.Empty:
-                idle()
+    def step(self) -> bool:
+        """Wait a tenth of a second for a task to end, and call back; whether one did."""
+        try:
+            event = self._events.get(timeout=0.1)
+        except queue.Empty:
+            return False
         event()
-        idle()
+        return True
 
     def _settle(
         self,

@@ -94,6 +94,7 @@ class Transfer:
         self._transferring = 0
         self._reserved = 0
         self._unfit = 0
+        self._flowing = True
         self._begun = 0
         self._failing = 0
         self._blocked: set[str] = set()
@@ -107,7 +108,8 @@ class Transfer:
                 self._start_more()
                 if not self._loop.under_way:
                     break
-                self._loop.step(self._context.progress.draw)
+                self._flowing = self._loop.step()
+                self._context.progress.draw()
         finally:
             for pool in (self._transfers, self._unpackers, self._movers, self._hooks):
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -121,8 +123,9 @@ class Transfer:
             while job.waiting and self._transferring < room:
                 self._fetch(job, job.waiting.popleft())
         most = 4 * self._settings.connections
-        # Near the server small filesets cost processor time only, and more threads cost more.
-        opening = 2 if self._context.store.is_near() else room
+        # While a near server answers at once, small filesets cost processor time only, and more
+        # threads cost more of it.
+        opening = 2 if self._flowing and self._context.store.is_near() else room
         opening -= sum(job.plan is None for job in self._jobs.values())
         while (
             opening > 0
