@@ -72,9 +72,10 @@ class Transfer:
         self._run = run
         self._tree = context.rules.tree
         self._halt = context.halt
+        self._processors = os.cpu_count() or 1
         self._loop = Loop()
         self._transfers = ThreadPoolExecutor(settings.connections, "transfer")
-        self._unpackers = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "unpack")
+        self._unpackers = ThreadPoolExecutor(max(2, self._processors), "unpack")
         self._movers = ThreadPoolExecutor(1, "commit")
         self._hooks = ThreadPoolExecutor(1, "hook")
         self._page: deque[Fileset] = deque()
@@ -118,14 +119,15 @@ class Transfer:
 
     def _start_more(self) -> None:
         """Keep the transfers busy, and not many more filesets open than that takes."""
-        room = 2 * self._settings.connections
+        # Where a near server answers at once, processor time is the limit, and more threads only
+        # cost more of it.
+        near = self._flowing and self._context.store.is_near()
+        room = self._processors + 1 if near else 2 * self._settings.connections
         for job in list(self._jobs.values()):
             while job.waiting and self._transferring < room:
                 self._fetch(job, job.waiting.popleft())
         most = 4 * self._settings.connections
-        # While a near server answers at once, small filesets cost processor time only, and more
-        # threads cost more of it.
-        opening = 2 if self._flowing and self._context.store.is_near() else room
+        opening = 2 if near else room
         opening -= sum(job.plan is None for job in self._jobs.values())
         while (
             opening > 0
