@@ -7,6 +7,7 @@ operator; 2 wrong usage; 3 configuration; 4 no wanted product could be listed; 5
 """
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -159,6 +160,8 @@ def _leave(status: int) -> None:
 
 def command() -> None:
     """The command as installed."""
+    # A run makes many small records and few cycles: looking for these so often is time lost.
+    gc.set_threshold(100_000)
     try:
         status = main()
     except SystemExit as leaving:

@@ -17,7 +17,7 @@ from mirror.manifest import Entry
 
 def flush_sources(stages: Sequence[tuple[Path, Sequence[Entry]]]) -> None:
     """Make the staged files of some filesets durable: (staging directory, entries) each."""
-    disk.flush(base / entry.source for base, entries in stages for entry in entries)
+    disk.flush(f"{base}/{entry.source}" for base, entries in stages for entry in entries)
 
 
 def move_in(root: Path, stages: Sequence[tuple[Path, Sequence[Entry]]]) -> None:

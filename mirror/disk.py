@@ -85,7 +85,7 @@ def copy(source: Path, target: Path) -> None:
         os.utime(target, ns=(seen.st_atime_ns, seen.st_mtime_ns))
 
 
-def flush(paths: Iterable[Path]) -> None:
+def flush(paths: Iterable[Path | str]) -> None:
     """Make files and directories, all on one file system, durable. Raises LocalError."""
     wanted = list(dict.fromkeys(paths))
     if len(wanted) > FEW and _flush_file_system(wanted[0]):
@@ -103,7 +103,7 @@ def flush(paths: Iterable[Path]) -> None:
                 os.close(file)
 
 
-def _flush_file_system(path: Path) -> bool:
+def _flush_file_system(path: Path | str) -> bool:
     """syncfs(2), which Python does not have. False where the system has none."""
     import ctypes
 

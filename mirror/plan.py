@@ -168,8 +168,7 @@ def plan_fileset(rows: Iterable[FileRow | Malformed]) -> FilesetPlan:
 
 
 def _plan(rows: list[FileRow], warnings: tuple[str, ...]) -> FilesetPlan:
-    components = [_component(row) for row in rows]
-    infos = [_info_kind(row, component) for row, component in zip(rows, components, strict=True)]
+    infos = [_info_kind(row) for row in rows]
     if Kind.DIRINFO not in infos:
         plain = tuple(PlannedFile(row, Kind.PLAIN, None) for row in rows)
         return FilesetPlan(plain, False, warnings)
@@ -178,7 +177,8 @@ def _plan(rows: list[FileRow], warnings: tuple[str, ...]) -> FilesetPlan:
             raise IntegrityError(f"index.txt lists {infos.count(kind)} files that are {kind.value}")
     files = []
     seen: dict[str, str] = {}
-    for row, component, info in zip(rows, components, infos, strict=True):
+    for row, info in zip(rows, infos, strict=True):
+        component = _component(row)
         kind = info or (Kind.BUNDLE if row.type.lower() == "tgz" else Kind.BESIDE)
         if kind is Kind.BUNDLE:
             if not component:
@@ -202,10 +202,11 @@ def _component(row: FileRow) -> str | None:
     return extra[0] if extra and extra[0] and extra[0] != "null" else None
 
 
-def _info_kind(row: FileRow, component: str | None) -> Kind | None:
+def _info_kind(row: FileRow) -> Kind | None:
     """DBINFO or DIRINFO, by component, or by name where a list has no such column."""
     if row.type.lower() not in ("text", "mdc", "notset"):
         return None
+    component = _component(row)
     for kind in (Kind.DBINFO, Kind.DIRINFO):
         named = row.name.startswith(f"{kind.value}.") and row.name.endswith(".mdc")
         if component == kind.value or (component is None and named):
