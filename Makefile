@@ -35,11 +35,10 @@ update_mirror.pyz: $(READY) update_mirror.py parse_config.py $(wildcard mirror/*
 	rm -rf build/pyz
 	mkdir -p build/pyz
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-	    --target build/pyz requests tqdm
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-	    --target build/pyz --no-binary PyYAML PyYAML
+	    --target build/pyz requests tqdm PyYAML
 	cp -r update_mirror.py parse_config.py mirror formats build/pyz/
 	find build/pyz -name '__pycache__' -prune -exec rm -rf {} +
+	find build/pyz -name '*.so' -delete  # compiled parts cannot be loaded from an archive
 	rm -rf build/pyz/bin
 	$(BIN)/python -m zipapp build/pyz --main update_mirror:command \
 	    --python '/usr/bin/env python3' --compress --output $@

@@ -3,6 +3,7 @@
 Loaded with the first request that goes through requests.
 """
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -128,4 +129,5 @@ def _innermost(error: BaseException) -> str:
             break
         error, seen = inner, seen + 1
         text = str(error) or text
-    return text.rpartition(">: ")[2] or type(error).__name__
+    text = re.sub(r"^\w+\(host=[^)]*\): ", "", text.rpartition(">: ")[2])
+    return text or type(error).__name__
