@@ -42,6 +42,7 @@ update_mirror.pyz: $(READY) update_mirror.py parse_config.py $(wildcard mirror/*
 	rm -rf build/pyz/bin
 	$(BIN)/python -m zipapp build/pyz --main update_mirror:command \
 	    --python '/usr/bin/env python3' --compress --output $@
+	chmod 755 $@
 
 clean:
 	rm -rf $(VENV) build demo update_mirror.pyz .pytest_cache .mypy_cache .ruff_cache *.egg-info

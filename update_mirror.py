@@ -6,10 +6,14 @@ operator; 2 wrong usage; 3 configuration; 4 no wanted product could be listed; 5
 (disk, permission); 75 another run holds the lock.
 """
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - so that an older one is told, not a traceback
+    sys.exit("update_mirror: Python 3.11 or newer is needed, this is " + sys.version.split()[0])
+
 import argparse
 import gc
 import os
-import sys
 from pathlib import Path
 
 from mirror import __version__
@@ -21,7 +25,6 @@ from mirror.report import (
     EXIT_TROUBLE,
     EXIT_USAGE,
     Report,
-    printable,
     say,
     write_json,
 )
@@ -83,15 +86,21 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--repair goes with --verify")
     if options.dry_run and (options.verify or options.status):
         parser.error("--dry-run goes with neither --verify nor --status")
+    if options.json and options.json != "-" and (wrong := _no_target(Path(options.json))):
+        parser.error(f"--json {options.json}: {wrong}")
     if options.status and options.verify:
         parser.error("--status does not go with --verify")
     report = Report(quiet=options.quiet, verbose=options.verbose)
     try:
         return _act(options, report)
     except ConfigError as error:
-        return _complain(error.problems, EXIT_CONFIG)
+        for problem in error.problems:
+            report.fault(problem, status=EXIT_CONFIG)
     except LockedError as error:
-        return _complain([str(error)], EXIT_LOCKED)
+        report.fault(str(error), status=EXIT_LOCKED)
+    except ModuleNotFoundError as error:
+        name = {"yaml": "PyYAML"}.get(error.name or "", error.name)
+        report.fault(f"the Python package {name} is needed: pip install {name}", status=EXIT_LOCAL)
     except LocalError as error:
         report.fault(str(error), status=EXIT_LOCAL)
     except MirrorError as error:
@@ -110,6 +119,13 @@ def main(arguments: list[str] | None = None) -> int:
     return _finish(options, report)
 
 
+def _no_target(path: Path) -> str | None:
+    """Say why no file can be written at `path`, before a whole run is spent on it."""
+    if path.is_dir():
+        return "is a directory"
+    return None if path.absolute().parent.is_dir() else "its directory is not there"
+
+
 def _act(options: argparse.Namespace, report: Report) -> int:
     from parse_config import read_config
 
@@ -117,7 +133,7 @@ def _act(options: argparse.Namespace, report: Report) -> int:
     if options.status:
         from mirror.status import show_status
 
-        return show_status(config, options.json)
+        return show_status(config, options.json, options.product)
     from mirror.run import run
     from mirror.runkit import Options
 
@@ -125,7 +141,8 @@ def _act(options: argparse.Namespace, report: Report) -> int:
     if options.dry_run:
         from mirror.dryrun import dry_run
 
-        dry_run(config, chosen, report)
+        # The document alone goes to standard output where it is asked for there.
+        dry_run(config, chosen, report, sys.stderr if options.json == "-" else sys.stdout)
     else:
         run(config, chosen, report)
     return _finish(options, report)
@@ -137,24 +154,18 @@ def _finish(options: argparse.Namespace, report: Report) -> int:
             write_json(options.json, report.document())
         except LocalError as error:
             report.fault(f"--json {error}", status=EXIT_LOCAL)
-    if (report.terminal or report.verbose) and not options.dry_run:
+    told = report.terminal or report.verbose
+    if told and not options.dry_run and report.status not in (EXIT_CONFIG, EXIT_LOCKED):
         say(report.summary())
     return report.status
-
-
-def _complain(problems: list[str], status: int) -> int:
-    for problem in problems:
-        say(f"update_mirror: {printable(problem)}")
-    return status
 
 
 def _leave(status: int) -> None:
     """End at once: a transfer thread that waits for a silent server holds nothing up."""
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
     except OSError:
-        pass
+        status = status or EXIT_LOCAL
     os._exit(status)
 
 

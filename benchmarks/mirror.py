@@ -116,15 +116,15 @@ def _runs(
 ) -> list[Result]:
     """Everybody's runs, in turn. Far away, one connection would be waiting most of the time."""
     url, connections = server.url, options.connections
-    everybody = runners.clients(store, url, connections)
-    everybody += [
-        peer
-        for peer in runners.peers(store, url, connections, work / f"lists.{os.getpid()}")
-        if peer.parallel or not far
-    ]
-    results = [Result(runner) for runner in everybody]
-    course = Course(work / "runs")
-    compete(results, options.runs, course, server, partial(check, store), options.quiet)
+    with tempfile.TemporaryDirectory(prefix="lists.", dir=work) as lists, Course(work) as course:
+        everybody = runners.clients(store, url, connections)
+        everybody += [
+            peer
+            for peer in runners.peers(store, url, connections, Path(lists))
+            if peer.parallel or not far
+        ]
+        results = [Result(runner) for runner in everybody]
+        compete(results, options.runs, course, server, partial(check, store), options.quiet)
     return results
 
 
@@ -164,12 +164,11 @@ def _race_lists(options: argparse.Namespace, work: Path) -> None:
     """The first reading of a long list, and runs without news: with ?LAST honoured and without."""
     store = prepare(work / "stores", "lists")
     results: dict[str, Result] = {}
-    course = Course(work / "runs")
     kinds = {"serve, ?LAST honoured": servers.own_server(store.root)}
     if servers.best_server() == "nginx":
         kinds["nginx, ?LAST ignored"] = servers.nginx(store.root)
     for kind, serving in kinds.items():
-        with serving as server:
+        with serving as server, Course(work) as course:
             select = "select: {stage: [none]}\n"
             nothing = runners.client(store, server.url, options.connections, select)
             for _ in range(options.runs):
@@ -178,8 +177,6 @@ def _race_lists(options: argparse.Namespace, work: Path) -> None:
                     name = f"{news} ({kind})"
                     results.setdefault(name, Result(_named(nothing, name)))
                     results[name].costs.append(measure(nothing, place, server))
-                course.done(place)
-    course.clear()
     title = f"lists: {store.served[0].size / 1e6:.0f} MB, 1000000 filesets, none of them wanted"
     print(f"\n{table(title, list(results.values()))}", flush=True)
 

@@ -4,11 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 from benchmarks.runners import Runner
 from benchmarks.servers import Server
@@ -20,6 +22,9 @@ Check = Callable[[Path, int], None]
 
 LIMIT = 1800.0
 """Seconds after which a run is taken for one that hangs."""
+
+SHORT = 20 * 10**9
+"""Bytes free on a disk below which what earlier runs have left is removed."""
 
 PATIENCE = 6
 """How often a disturbed run is tried again where quiet ones are wanted."""
@@ -70,47 +75,43 @@ class Result:
 
 
 class Course:
-    """Where the runs take place.
+    """Where the runs take place: a new directory below `work`, gone with the `with` statement.
 
     ext4 takes ten times as long for a new file where many have just been deleted, so on a disk
-    every run has a new directory and they are all removed at the end, or when room gets short; in
-    memory at once.
+    the directories of the runs are removed at the end only, or when room gets short; in memory at
+    once.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._in_memory = directory.resolve().is_relative_to("/dev/shm")
+    def __init__(self, work: Path) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="runs.", dir=work))
+        self._in_memory = work.resolve().is_relative_to("/dev/shm")
         self._count = 0
-        self._spent: list[Path] = []
-        directory.mkdir(parents=True, exist_ok=True)
         if shutil.which("chattr") and not self._in_memory:
             # New directories are spread over the disk, away from where others were deleted.
-            subprocess.run(["chattr", "+T", str(directory)], stderr=subprocess.DEVNULL, check=False)
+            command = ["chattr", "+T", str(self._directory)]
+            subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._directory)
 
     def fresh(self, runner: Runner) -> Path:
         """A new directory with the runner's files."""
+        if self._in_memory or shutil.disk_usage(self._directory).free < SHORT:
+            for spent in self._directory.iterdir():
+                shutil.rmtree(spent)
         self._count += 1
-        place = self._directory / f"run.{os.getpid()}.{self._count}"
+        place = self._directory / str(self._count)
+        place.mkdir()
         for name, text in runner.files.items():
             file = place / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        place.mkdir(exist_ok=True)
         if not self._in_memory:
             os.sync()  # what others have left to be written is not this run's
         return place
-
-    def done(self, place: Path) -> None:
-        """A run's directory is needed no more."""
-        self._spent.append(place)
-        if self._in_memory or shutil.disk_usage(place).free < 20 * 10**9:
-            self.clear()
-
-    def clear(self) -> None:
-        """Remove the directories of all runs that are done."""
-        for place in self._spent:
-            shutil.rmtree(place)
-        self._spent.clear()
 
 
 def measure(runner: Runner, place: Path, server: Server) -> Cost:
@@ -133,11 +134,13 @@ def measure(runner: Runner, place: Path, server: Server) -> Cost:
 
 
 def _busy() -> float:
-    """Seconds that the processors of this machine have been at work, or were taken from it."""
-    user, nice, system, _idle, _wait, *irq = (
-        int(ticks) for ticks in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
-    )
-    return (user + nice + system + sum(irq)) / os.sysconf("SC_CLK_TCK")
+    """Seconds that the processors of this machine have worked for processes, or were taken away.
+
+    What interrupts took is not in it: the system books it to nobody, and here it is the racers'.
+    """
+    ticks = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, stolen = (int(ticks[at]) for at in (0, 1, 2, 7))
+    return (user + nice + system + stolen) / os.sysconf("SC_CLK_TCK")
 
 
 def _wait_for_quiet() -> None:
@@ -166,11 +169,9 @@ def compete(
                     _wait_for_quiet()
                 cost = measure(result.runner, place, server)
                 check(place / result.runner.tree, number)
-                course.done(place)
                 if not (quiet and cost.disturbed and left):
                     break
             result.costs.append(cost)
-    course.clear()
 
 
 def table(title: str, results: Sequence[Result]) -> str:

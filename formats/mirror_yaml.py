@@ -246,6 +246,8 @@ def _settle(
     settled.setdefault("resume_free", settled["min_free"])
     if settled["resume_free"] < settled["min_free"]:
         problem("resume_free", f"at least min_free ({settled['min_free']} bytes) expected")
+    if not settled["products"] and not settled.get("hidden_products"):
+        problem("products", "at least one product expected, here or in hidden_products")
     if settled.get("unpack") is False:
         settled["keep_bundles"] = True
 

@@ -111,6 +111,7 @@ def read_uri(value: object) -> str:
     except ValueError:
         named = False
     if not named or parts.query or parts.fragment or re.search(r"[\x00-\x20\x7f]", uri):
-        raise ValueError(f"an http:// or https:// address without a query expected, not {value!r}")
+        shown = re.sub(r"//[^/@]*@", "//***@", value)  # credentials stay out of messages
+        raise ValueError(f"an http:// or https:// address without a query expected, not {shown!r}")
     base = uri.removesuffix("index.txt") if parts.path.endswith("/index.txt") else uri
     return base if base.endswith("/") else base + "/"

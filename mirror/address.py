@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from mirror.errors import ConfigError
+
 if TYPE_CHECKING:
     from formats.mirror_yaml import Config
 
@@ -51,12 +53,18 @@ def _in_netrc(host: str, config: "Config") -> bool:
     if config.netrc is True and os.environ.get("NETRC"):
         files = [Path(os.environ["NETRC"])]
     for path in files:
-        if path.is_file():
+        try:
+            if not path.is_file():
+                continue
             from netrc import NetrcParseError, netrc
 
-            try:
-                if netrc(str(path)).authenticators(host):
-                    return True
-            except (NetrcParseError, OSError):
-                return True  # requests says what is wrong with it
+            if netrc(str(path)).authenticators(host):
+                return True
+        except NetrcParseError as error:
+            # Its own message may hold a password.
+            problem = f"{error.filename}:{error.lineno}: not a netrc file; `netrc: false` passes it"
+            raise ConfigError([problem]) from None
+        except OSError as error:
+            problem = f"{path}: {error.strerror}; `netrc: false` in mirror.yaml passes it over"
+            raise ConfigError([problem]) from None
     return False

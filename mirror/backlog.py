@@ -125,7 +125,7 @@ class _Intake:
         self._malformed = False
         self._newest = product.newest or ""
         self._previous = ""
-        self._disorder = False
+        self._disorder = self._emptied = False
         self._last_id = self._id_of(product.last_fileset)
         self._older_seen = self._last_seen = False
         since = selection.since_name
@@ -189,10 +189,7 @@ class _Intake:
 
     def _check_columns(self, row: FilesetRow) -> None:
         if missing := self._selection.missing_columns(row.header):
-            raise IntegrityError(
-                f"its list has no column {', '.join(missing)}, which `select` asks for; "
-                f"it has {', '.join(row.header.names)}; the product is not mirrored"
-            )
+            raise _no_column(missing, row)
 
     def _new(self, row: FilesetRow) -> NewFileset:
         header = row.header.text
@@ -269,13 +266,15 @@ class _Intake:
             self._report_gone()
         if self._disorder:
             listing.hints.append("its list is not in the order of registration")
-        ignores = product.ignores_query or bool(self._query and self._last_seen)
+        ignores = product.ignores_query
+        if self._query and listing.listed:
+            ignores = self._last_seen
         self._state.set_product(
             product.id,
             last_fileset=self._cursor or product.last_fileset,
             modified=modified,
             selection=self._selection.key,
-            relist=0,
+            relist=int(self._emptied),
             ignores_query=int(ignores),
             newest=self._newest or None,
         )
@@ -288,6 +287,7 @@ class _Intake:
         names = [self._state.by_id(one).name for one in lost[:3]]
         told = ", ".join(names) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         if not self.listing.listed:
+            self._emptied = True
             self.listing.problem(
                 f"its list is empty, and had {len(lost)} filesets that are known here ({told}); "
                 "nothing is changed here"
@@ -312,15 +312,24 @@ def _judge_again(state: State, product: Product, selection: Selection) -> None:
     checked = False
     for fileset in state.of_product(product.id, QUEUED, SKIPPED):
         row = _parsed(fileset.header, fileset.row)
-        if not checked and selection.missing_columns(row.header):
-            return
+        if not checked and (missing := selection.missing_columns(row.header)):
+            raise _no_column(missing, row)
         checked = True
+        if fileset.info_dir:
+            continue  # it is in the tree, and waits to be mirrored anew or repaired
         wanted = selection.wants(row) and (since is None or fileset.id > since)
         new = QUEUED if wanted else SKIPPED
         if new != fileset.state:
             changes.append((new, fileset.id))
     state.set_states(changes)
     state.set_product(product.id, selection=selection.key)
+
+
+def _no_column(missing: list[str], row: FilesetRow) -> IntegrityError:
+    return IntegrityError(
+        f"its list has no column {', '.join(missing)}, which `select` asks for; "
+        f"it has {', '.join(row.header.names)}; the product is not mirrored"
+    )
 
 
 def _parsed(header: str, row: str) -> FilesetRow:

@@ -33,13 +33,14 @@ def move_in(root: Path, stages: Sequence[tuple[Path, Sequence[Entry]]]) -> None:
             try:
                 disk.move(source, target)
             except LocalError:
-                if os.path.lexists(source) or not _is_there(target, entry):
+                if os.path.lexists(source) or not is_there(target, entry):
                     raise
             touched.add(os.path.dirname(target))
     disk.flush(_with_ancestors(root, map(Path, touched)))
 
 
-def _is_there(target: str, entry: Entry) -> bool:
+def is_there(target: str | Path, entry: Entry) -> bool:
+    """Whether the tree has a file of the entry's size in its place."""
     try:
         return os.stat(target, follow_symlinks=False).st_size == entry.size
     except OSError:

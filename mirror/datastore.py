@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from mirror import __version__
 from mirror.address import Address, read_address
 from mirror.body import Body, RateLimit
-from mirror.errors import MirrorError, RefusedError, TransportError
+from mirror.errors import ListError, MirrorError, RefusedError, TransportError
 from mirror.halt import Halt, HaltedError
 from mirror.wire import ClosedError, Connection, WireAnswer, request_bytes
 
@@ -69,7 +69,7 @@ class DataStore:
         pauses that double, or as long as the server asked for. Raises what the last try raised:
         TransportError, or RefusedError and IntegrityError at once, HaltedError if the run ends.
         """
-        failures = 0
+        failures = refusals = 0
         asked = 0.0
         count = len(self.addresses)
         while True:
@@ -78,7 +78,15 @@ class DataStore:
             address = self.addresses[at]
             try:
                 return operation(address)
+            except (RefusedError, ListError):
+                # Another address may have what this one has not, or may let us in.
+                refusals += 1
+                self._current = (at + 1) % count
+                if refusals >= count:
+                    raise
+                continue
             except TransportError as error:
+                self._halt.check()
                 failures += 1
                 asked = max(asked, error.retry_after or 0.0)
                 self._current = (at + 1) % count
@@ -87,7 +95,8 @@ class DataStore:
                 left = TransportError(
                     f"{error} ({address.name}{tries})", permanent=error.permanent, late=error.late
                 )
-                last = rounds > self._config.retries or asked > LONGEST_RETRY_AFTER
+                last = rounds > self._config.retries
+                last = last or (within == 0 and asked > LONGEST_RETRY_AFTER)
                 if last or (error.permanent and failures >= count):
                     raise left from None
             if within == 0:
@@ -249,7 +258,7 @@ class DataStore:
         try:
             new = urljoin(url, location)
             was, to = urlsplit(url), urlsplit(new)
-            same = (to.hostname, to.port) == (was.hostname, was.port)
+            same = (to.hostname, _port(to)) == (was.hostname, _port(was))
             upgraded = (was.scheme, to.scheme) == ("http", "https") and to.hostname == was.hostname
         except ValueError:
             raise RefusedError("a redirect to no valid address", 302) from None
@@ -262,6 +271,10 @@ class DataStore:
                 f"a redirect to {to.hostname}; put it into redirect_hosts to allow it", 302
             )
         return new
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _pause(rounds: int) -> float:

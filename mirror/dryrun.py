@@ -1,6 +1,6 @@
 """--dry-run: the plan of a run, one line a fileset, and nothing changed on disk."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from mirror import recover
 from mirror.database import told
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from formats.mirror_yaml import Config
 
 
-def dry_run(config: "Config", options: Options, report: Report) -> None:
-    """Print what a run would fetch: product, fileset, files, bytes; then the totals."""
+def dry_run(config: "Config", options: Options, report: Report, out: TextIO) -> None:
+    """Write to `out` what a run would fetch: product, fileset, files, bytes; then the totals."""
     tree = Tree(config.mirror_root)
     recover.check_not_lost(tree)
     halt = Halt()
@@ -30,12 +30,14 @@ def dry_run(config: "Config", options: Options, report: Report) -> None:
         state = State.scratch(tree.state)
         try:
             list_products(Run(config, options, report, tree, state, store, halt))
-            _print_plan(options, report, state, store)
+            _print_plan(options, report, state, store, out)
         finally:
             state.close()
 
 
-def _print_plan(options: Options, report: Report, state: State, store: DataStore) -> None:
+def _print_plan(
+    options: Options, report: Report, state: State, store: DataStore, out: TextIO
+) -> None:
     filesets = files = size = 0
     after = (-1, 0)
     while page := state.queue(1 << 60, after, 64):
@@ -51,5 +53,5 @@ def _print_plan(options: Options, report: Report, state: State, store: DataStore
                 continue
             files += len(plan.files)
             size += plan.size
-            print(f"{fileset.product} {fileset.name} {len(plan.files)} {plan.size}")
-    print(f"total: {filesets} filesets, {files} files, {size} bytes ({size_text(size)})")
+            print(f"{fileset.product} {fileset.name} {len(plan.files)} {plan.size}", file=out)
+    print(f"total: {filesets} filesets, {files} files, {size} bytes ({size_text(size)})", file=out)

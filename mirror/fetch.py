@@ -57,14 +57,14 @@ def fetch_batch(source: Source, rows: Sequence[FileRow]) -> list[tuple[FileRow, 
     What goes wrong in the short cut is no failure yet: those files are then fetched one by one.
     """
     left = list(rows)
+    failed = []
     if len(left) > 1 and not source.store.can_burst():
         first = left.pop(0)
-        failed = _try(source, first)
-        if failed:
-            return [(first, failed)]
+        if error := _try(source, first):
+            failed.append((first, error))
     if len(left) > 1 and source.store.can_burst():
         left = _burst(source, left)
-    return [(row, error) for row in left if (error := _try(source, row))]
+    return failed + [(row, error) for row in left if (error := _try(source, row))]
 
 
 def _try(source: Source, row: FileRow) -> MirrorError | None:

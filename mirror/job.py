@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror import disk
@@ -24,7 +25,7 @@ from mirror.plan import FilesetPlan, Kind, PlannedFile, plan_fileset
 from mirror.progress import Progress
 from mirror.records import Fileset
 from mirror.rules import Rules
-from mirror.tree import Stage
+from mirror.tree import DOUBT, Stage
 
 if TYPE_CHECKING:
     from mirror.unpack import Member
@@ -48,8 +49,6 @@ class Context:
     rules: Rules
     halt: Halt
     progress: Progress
-    trusted: bool
-    """Whether the files of an earlier run are as it left them: no power cut in between."""
 
 
 @dataclass(slots=True)
@@ -106,12 +105,15 @@ def open_fileset(context: Context, job: Job) -> Opened:
     """Read a fileset's list and see what an earlier run has left of its files."""
     raw = read_raw_list(context.store, job.fileset)
     plan = plan_fileset(read_files([raw]))
-    before = _snapshot(job.stage)
+    if job.fileset.repair_files is not None:
+        _check_same(context, job, plan)
+    before = _snapshot(job.stage.index)
     rows = {file.row.name: file.row.cells for file in plan.files}
     with disk.told(job.stage.base):
         job.stage.fetched.mkdir(parents=True, exist_ok=True)
     kept = [file for file in plan.files if before.get(file.row.name) == file.row.cells]
-    names = verified(job.stage.fetched, (file.row for file in kept), context.trusted)
+    doubt = job.stage.base / DOUBT
+    names = verified(job.stage.fetched, (file.row for file in kept), not doubt.exists())
     if before:
         for path in job.stage.fetched.iterdir():
             if path.name not in names:
@@ -119,6 +121,7 @@ def open_fileset(context: Context, job: Job) -> Opened:
     new = job.stage.base / "index.new"
     disk.write_file(new, raw)
     disk.move(new, job.stage.index)
+    disk.remove(doubt)
     wanted = wanted_files(plan, job.fileset.repair_files)
     return Opened(
         plan,
@@ -164,10 +167,28 @@ def read_raw_list(store: DataStore, fileset: Fileset) -> bytes:
     return raw
 
 
-def _snapshot(stage: Stage) -> dict[str, tuple[str, ...]]:
-    """The list by which the files in `fetched/` were verified, by name."""
+def _check_same(context: Context, job: Job, plan: FilesetPlan) -> None:
+    """A repair takes nothing of another version: what is right stays, so the rest must fit it."""
+    theirs = {file.row.name: file.row.cells for file in plan.files}
+    sums = {file.row.name: f"md5:{file.row.md5}" for file in plan.files if file.row.md5}
+    tree = context.rules.tree
+    ours = tree.root / tree.info_dir(job.fileset.product, job.fileset.name) / "index.txt"
+    changed = any(
+        entry.sum.startswith("md5:") and sums.get(entry.origin) != entry.sum for entry in job.own
+    )
+    if "index.txt" not in (job.fileset.repair_files or ()):
+        changed = changed or _snapshot(ours) != theirs
+    if changed:
+        raise IntegrityError(
+            "upstream lists other files than were mirrored, so it cannot be repaired from there; "
+            "what is here stays as it is"
+        )
+
+
+def _snapshot(index: Path) -> dict[str, tuple[str, ...]]:
+    """The rows of a list that was kept, by name; none where there is none."""
     try:
-        raw = stage.index.read_bytes()
+        raw = index.read_bytes()
     except OSError:
         return {}
     return {row.name: row.cells for row in read_files([raw]) if isinstance(row, FileRow)}

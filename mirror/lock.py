@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mirror import disk
-from mirror.errors import LockedError
+from mirror.errors import LocalError, LockedError
 
 
 @contextmanager
@@ -27,6 +27,8 @@ def locked(path: Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError):
             holder = os.pread(file, 4096, 0).decode("utf-8", "replace").strip() or "another run"
             raise LockedError(f"{path} is held by {holder}; this run does nothing") from None
+        except OSError as error:
+            raise LocalError(f"{path} cannot be locked: {error.strerror}") from None
         since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         with disk.told(path):
             os.ftruncate(file, 0)

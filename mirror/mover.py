@@ -95,6 +95,7 @@ class Mover:
     def _flushed(self, group: _Group) -> None:
         for job, error in group.refused:
             self._failed(job, error)
+        group.refused = []
         if not group.jobs:
             self._busy = False
             return
@@ -107,6 +108,8 @@ class Mover:
     def _give_up(self, group: _Group, error: MirrorError) -> None:
         """Flushing or moving failed; what is half-way in is completed by the next run."""
         self._busy = False
+        for job, refusal in group.refused:
+            self._failed(job, refusal)
         for job in group.jobs:
             self._failed(job, error)
 

@@ -17,12 +17,13 @@ from mirror.runkit import Run
 def list_products(one: Run) -> list[str]:
     """Queue what is new of every wanted product; EXIT_UNLISTED if not one could be listed.
 
-    Returns the wanted products.
+    Returns the products to be mirrored: the wanted ones that `select` and `since` fit.
     """
     report, state = one.report, one.state
     names, unlisted = choose_products(one)
     selection = Selection(one.config.select, one.config.since)
     listed = 0
+    refused: set[str] = set()
     for name in names:
         report.count(name)
         started = time.monotonic()
@@ -33,6 +34,7 @@ def list_products(one: Run) -> list[str]:
             continue
         except IntegrityError as error:
             report.fault(str(error), name)
+            refused.add(name)
             listed += 1
             continue
         listed += 1
@@ -40,7 +42,7 @@ def list_products(one: Run) -> list[str]:
         state.set_product(state.product(name).id, listed_at=report.started)
     if not listed and (names or unlisted):
         report.status = max(report.status, EXIT_UNLISTED)
-    return names
+    return [name for name in names if name not in refused]
 
 
 def _advice(error: MirrorError) -> str:

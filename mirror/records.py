@@ -46,6 +46,8 @@ class Fileset:
     info_dir: str | None
     data_dir: str | None
     repair: str | None
+    held: bool
+    gone: bool
 
     @property
     def repair_files(self) -> frozenset[str] | None:

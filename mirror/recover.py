@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mirror import disk, manifest
-from mirror.commit import move_in
+from mirror.commit import is_there, move_in
 from mirror.errors import IntegrityError, LocalError
 from mirror.listing import ProductRow, read_files, read_products
 from mirror.manifest import Entry
@@ -13,7 +13,7 @@ from mirror.plan import FilesetPlan, Kind, plan_fileset
 from mirror.records import DONE, Done, NewFileset
 from mirror.report import utc_now
 from mirror.state import State
-from mirror.tree import Tree
+from mirror.tree import DOUBT, Tree
 
 
 def prepare(tree: Tree, *, store: bool) -> None:
@@ -34,15 +34,23 @@ def prepare(tree: Tree, *, store: bool) -> None:
     disk.remove(probe)
 
 
-def check_not_lost(tree: Tree) -> None:
-    """Refuse to begin a new state over a tree that has filesets (FAULTS D8)."""
-    there = tree.state.exists() and tree.state.stat().st_size > 0
-    if there or next(_info_dirs(tree), None) is None:
+def check_not_lost(tree: Tree, *, begun: bool = False) -> None:
+    """Refuse to begin a new state over a tree that has filesets (FAULTS D8).
+
+    `begun`: the state was begun, and knows nothing: a rebuilding was killed.
+    """
+    there = not begun and tree.state.exists() and tree.state.stat().st_size > 0
+    if there or not has_filesets(tree):
         return
     raise LocalError(
         f"{tree.state} is missing or empty, but {tree.root}/info holds filesets; put the file "
         "back, or run update_mirror.py --verify --repair, which builds it anew from the tree"
     )
+
+
+def has_filesets(tree: Tree) -> bool:
+    """Whether the tree holds filesets, whatever the state knows."""
+    return next(_info_dirs(tree), None) is not None
 
 
 def roll_forward(tree: Tree, state: State, *, hook: bool, store: bool) -> list[str]:
@@ -57,7 +65,8 @@ def roll_forward(tree: Tree, state: State, *, hook: bool, store: bool) -> list[s
         try:
             move_in(tree.root, [(stage.base, entries)])
         except LocalError:
-            if all(os.path.lexists(stage.base / e.source) for e in entries if not _in(tree, e)):
+            gone = [entry for entry in entries if not is_there(tree.root / entry.target, entry)]
+            if all(os.path.lexists(stage.base / entry.source) for entry in gone) and gone:
                 raise
             state.requeue(fileset.id, None)
             continue
@@ -70,10 +79,6 @@ def roll_forward(tree: Tree, state: State, *, hook: bool, store: bool) -> list[s
         state.finish([one], utc_now())
         done.append(f"{fileset.product}/{fileset.name}")
     return done
-
-
-def _in(tree: Tree, entry: Entry) -> bool:
-    return os.path.lexists(tree.root / entry.target)
 
 
 def _data_dir(tree: Tree, product: str, name: str, info: str, entries: list[Entry]) -> str:
@@ -99,12 +104,18 @@ def sweep(tree: Tree, state: State) -> None:
                 disk.remove(path)
 
 
-def is_same_boot(state: State) -> bool:
-    """Whether the machine has run on since the last run, so that its files are as written."""
+def doubt_after_boot(tree: Tree, state: State) -> None:
+    """Where the machine was started anew since the last run, doubt what that left in staging.
+
+    A power cut may have taken the contents of files whose names are there; each fileset's are
+    read again before they are believed, whichever run comes to it.
+    """
     now = disk.boot_id()
-    same = bool(now) and state.meta("boot") == now
-    state.set_meta("boot", now)
-    return same
+    if not now or state.meta("boot") != now:
+        for path in tree.staging.iterdir():
+            if path.is_dir():
+                disk.write_file(path / DOUBT, b"")
+        state.set_meta("boot", now)
 
 
 def rebuild(tree: Tree, state: State) -> int:

@@ -17,6 +17,7 @@ from mirror.datastore import DataStore
 from mirror.halt import Halt, HaltedError
 from mirror.lock import locked
 from mirror.products import list_products
+from mirror.records import QUEUED
 from mirror.report import EXIT_LOCAL, Report
 from mirror.runkit import Options, Run
 from mirror.state import State
@@ -36,6 +37,8 @@ def run(config: "Config", options: Options, report: Report) -> None:
         with told(tree.state):
             state = State.open(tree.state)
             try:
+                if not state.products() and not (options.verify and options.repair):
+                    recover.check_not_lost(tree, begun=True)
                 deadline = deadline_from(config.deadline, datetime.now(), time.monotonic())
                 halt = Halt(deadline)
                 store = DataStore(config, halt)
@@ -47,7 +50,7 @@ def run(config: "Config", options: Options, report: Report) -> None:
 def _run_locked(one: Run) -> None:
     config, options, report, state = one.config, one.options, one.report, one.state
     state.set_meta("started", report.started)
-    trusted = recover.is_same_boot(state)
+    recover.doubt_after_boot(one.tree, state)
     hook, keep = bool(config.after_fileset), config.keep_bundles
     for name in recover.roll_forward(one.tree, state, hook=hook, store=keep):
         report.detail(f"{name}: completed what an interrupted run had begun to move in")
@@ -59,19 +62,35 @@ def _run_locked(one: Run) -> None:
 
                 if only := verify(one):
                     products = frozenset(product.name for product in state.products())
-                    _transfer(one, trusted, products, only)
+                    _transfer(one, products, only)
+                    _tell_unrepaired(one, only)
             else:
-                _transfer(one, trusted, frozenset(list_products(one)), None)
+                _transfer(one, frozenset(list_products(one)), None)
         except HaltedError as error:
             report.detail(str(error))
+        finally:
+            if one.halt.interrupted:
+                report.fault(f"{one.halt.reason}; what is not done stays queued")
+            queued = state.queued()
+            for name, count in report.products.items():
+                count.queued = queued.get(name, 0)
+                count.last_fileset = state.product(name).last_fileset
         if keep:
             from mirror.storelists import update_lists
 
             update_lists(one.tree, state, config.hidden_products)
-    queued = state.queued()
-    for name, count in report.products.items():
-        count.queued = queued.get(name, 0)
-        count.last_fileset = state.product(name).last_fileset
+
+
+def _tell_unrepaired(one: Run, only: frozenset[int]) -> None:
+    """What was to be repaired and is not, though nothing went wrong with it: it was not begun."""
+    for number in only:
+        fileset = one.state.by_id(number)
+        if fileset.state == QUEUED and fileset.fault is None:
+            one.report.fault(
+                "is damaged and was not repaired; --verify --repair goes on with it",
+                fileset.product,
+                fileset.name,
+            )
 
 
 def deadline_from(
@@ -99,10 +118,13 @@ def _signals(one: Run) -> Iterator[None]:
         if not one.halt.interrupted:
             name = signal.Signals(number).name
             one.halt.stop(f"interrupted by {name}", interrupt=True)
-            one.report.fault(f"interrupted by {name}; what is not done stays queued")
             one.store.abort()
 
-    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    handled = [
+        number
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN  # nohup
+    ]
     before = {number: signal.signal(number, stop) for number in handled}
     try:
         yield
@@ -111,9 +133,7 @@ def _signals(one: Run) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _transfer(
-    one: Run, trusted: bool, products: frozenset[str], only: frozenset[int] | None
-) -> None:
+def _transfer(one: Run, products: frozenset[str], only: frozenset[int] | None) -> None:
     """Fetch what is queued of these products, unless there is too little room to begin.
 
     The rooms behind this are loaded only when there is something for them to do.
@@ -153,7 +173,7 @@ def _transfer(
     )
     progress = Progress(wanted, visible=one.report.terminal)
     one.report.before_lines(progress.clear)
-    context = Context(one.store, rules, one.halt, progress, trusted)
+    context = Context(one.store, rules, one.halt, progress)
     try:
         Transfer(context, settings, state, one.report, number).run()
     finally:

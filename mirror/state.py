@@ -24,7 +24,8 @@ from mirror.records import (
 
 _FILESET = (
     "SELECT f.id, p.name, f.name, f.registered, h.text, f.row, f.state, f.fault, f.faulty_file,"
-    " f.attempts, f.files, f.bytes, f.info_dir, f.data_dir, f.repair FROM fileset f"
+    " f.attempts, f.files, f.bytes, f.info_dir, f.data_dir, f.repair,"
+    " f.held, f.gone FROM fileset f"
     " JOIN product p ON p.id = f.product JOIN header h ON h.id = f.header "
 )
 _PRODUCT = (
@@ -319,11 +320,19 @@ class State:
         sql = f"{_FILESET}WHERE f.fault IS NOT NULL AND f.gone = 0 ORDER BY f.id"
         return [Fileset(*row) for row in self._db.execute(sql)]
 
+    def to_repair(self, product: int) -> list[Fileset]:
+        """The filesets of a product that were found damaged and are not repaired yet."""
+        sql = f"{_FILESET}WHERE f.product = ? AND f.state = '{QUEUED}' AND f.repair IS NOT NULL"
+        return [Fileset(*row) for row in self._db.execute(sql, (product,))]
+
     # What is left to do after a fileset is done
 
     def hooks(self) -> list[Fileset]:
         """The done filesets for which after_fileset has still to run."""
-        return [Fileset(*row) for row in self._db.execute(_FILESET + "WHERE f.hook = 1")]
+        return [
+            Fileset(*row)
+            for row in self._db.execute(_FILESET + "WHERE f.hook = 1 AND f.state = 'done'")
+        ]
 
     def hook_done(self, fileset: int) -> None:
         """after_fileset has run for this fileset."""

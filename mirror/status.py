@@ -1,6 +1,8 @@
 """--status: the state as a table or as the JSON document, without the network."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mirror.database import told
@@ -14,25 +16,33 @@ if TYPE_CHECKING:
     from formats.mirror_yaml import Config
 
 
-def show_status(config: "Config", json: str | None) -> int:
-    """Print what is mirrored, queued and failing; returns the exit status."""
+def show_status(config: "Config", json: str | None, wanted: Sequence[str] = ()) -> int:
+    """Print what is mirrored, queued and failing, of all or of the `wanted` products.
+
+    Returns the exit status.
+    """
+
+    def is_wanted(product: str) -> bool:
+        return not wanted or any(fnmatchcase(product, glob) for glob in wanted)
+
     tree = Tree(config.mirror_root)
     if not tree.state.exists():
         raise LocalError(f"{tree.state} is not there: nothing was mirrored yet")
     with told(tree.state):
         state = State.open(tree.state)
         try:
-            summaries = state.summaries()
+            summaries = [one for one in state.summaries() if is_wanted(one.product)]
             faults = [
                 Fault(one.product, one.name, one.faulty_file, one.fault or "")
                 for one in state.faulty()
+                if is_wanted(one.product)
             ]
             started = state.meta("started") or utc_now()
         finally:
             state.close()
     if json:
         counts = {one.product: _count(one) for one in summaries}
-        write_json(json, make_document(started, utc_now(), int(bool(faults)), counts, faults))
+        write_json(json, make_document(started, utc_now(), 0, counts, faults))
     if json != "-":
         _print(summaries, faults)
     return 0

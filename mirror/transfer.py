@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirror import disk, manifest
@@ -93,10 +94,11 @@ class Transfer:
             keep_bundles=settings.keep_bundles,
         )
         self._transferring = 0
-        self._reserved = 0
+        self._arriving: dict[int, tuple[Path | None, int]] = {}
         self._unfit = 0
         self._flowing = True
         self._begun = 0
+        self._tasks = 0
         self._failing = 0
         self._blocked: set[str] = set()
 
@@ -190,12 +192,15 @@ class Transfer:
         """One task of a fileset; `size` bytes of the disk are spoken for while it runs."""
         job.pending += 1
         self._transferring += transfer
-        self._reserved += size
+        self._tasks += 1
+        number = self._tasks
+        if size:
+            self._arriving[number] = (job.stage.partial / "files" / file if file else None, size)
 
         def ended() -> None:
             job.pending -= 1
             self._transferring -= transfer
-            self._reserved -= size
+            self._arriving.pop(number, None)
 
         def succeeded(result: Any) -> None:
             ended()
@@ -250,7 +255,7 @@ class Transfer:
         A file that does not fit keeps none from being fetched that does; only where several in a
         row do not, or not one byte would, nothing new is started.
         """
-        free = disk.free_bytes(self._tree.root) - self._reserved
+        free = disk.free_bytes(self._tree.root) - self._still_to_come()
         if free - size >= self._settings.min_free:
             self._unfit = 0 if size else self._unfit
             return False
@@ -265,6 +270,16 @@ class Transfer:
         if not size or self._unfit > self._settings.connections:
             self._halt.stop("there is no room for more")
         return True
+
+    def _still_to_come(self) -> int:
+        """Bytes of the files in work that are not on the disk yet."""
+        left = 0
+        for path, size in self._arriving.values():
+            try:
+                left += max(0, size - path.stat().st_size) if path else size
+            except OSError:
+                left += size
+        return left
 
     def _fetched_group(
         self, job: Job, group: Iterable[PlannedFile], failed: list[tuple[str, MirrorError]]
@@ -379,7 +394,7 @@ class Transfer:
             return
         self._loop.submit(
             self._hooks,
-            partial(run_hook, self._settings.hook, self._tree.root, fileset),
+            partial(run_hook, self._settings.hook, self._tree.root, fileset, self._halt),
             self._hooked,
             partial(self._report_error, fileset),
         )
@@ -391,4 +406,6 @@ class Transfer:
             self._report.fault(result.fault, result.fileset.product, result.fileset.name)
 
     def _report_error(self, fileset: Fileset, error: MirrorError) -> None:
+        if isinstance(error, HaltedError):
+            return
         self._report.fault(str(error), fileset.product, fileset.name)

@@ -15,6 +15,9 @@ ID is the fileset's number in state.db.
 from dataclasses import dataclass
 from pathlib import Path
 
+DOUBT = "doubt"
+"""A file in a fileset's staging directory: a power cut may have been since it was written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tree:

@@ -8,7 +8,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mirror import manifest, recover
-from mirror.errors import IntegrityError, ListError, RefusedError, TransportError
+from mirror.errors import (
+    IntegrityError,
+    ListError,
+    LocalError,
+    RefusedError,
+    TransportError,
+)
 from mirror.job import read_raw_list
 from mirror.listing import FileRow, read_files
 from mirror.manifest import Entry
@@ -37,6 +43,11 @@ def verify(one: Run) -> frozenset[int]:
         found = recover.rebuild(one.tree, state)
         if found:
             report.notice(f"the state was built anew from the tree: {found} filesets")
+    names = [product.name for product in state.products()]
+    if options.products and not any(
+        fnmatchcase(name, glob) for name in names for glob in options.products
+    ):
+        report.fault(f"--product {', '.join(options.products)}: no such product is mirrored here")
     requeued: set[int] = set()
     upstream = True
     with ThreadPoolExecutor(os.cpu_count() or 1) as readers:
@@ -48,7 +59,7 @@ def verify(one: Run) -> frozenset[int]:
             report.count(fileset.product).listed += 1
             if upstream and not any(file.entry.origin == "index.txt" for file in bad):
                 upstream = _agrees(one, fileset)
-            if bad and options.repair:
+            if bad and options.repair and not (fileset.held or fileset.gone):
                 for file in bad:
                     place = f"{fileset.product}/{fileset.name}/{file.entry.target}"
                     report.notice(f"{place}: {file.reason}; fetched again")
@@ -57,6 +68,11 @@ def verify(one: Run) -> frozenset[int]:
             elif bad:
                 for file in bad:
                     report.fault(file.reason, fileset.product, fileset.name, file.entry.target)
+    for fileset in _waiting(one):
+        if options.repair:
+            requeued.add(fileset.id)
+        else:
+            report.fault("is damaged and waits for --repair", fileset.product, fileset.name)
     return frozenset(requeued)
 
 
@@ -67,8 +83,22 @@ def _done(state: State, options: Options) -> Iterator[Fileset]:
             yield from list(state.of_product(product.id, DONE))
 
 
+def _waiting(one: Run) -> Iterator[Fileset]:
+    """The filesets that an earlier --repair did not come to, or failed to repair."""
+    for product in one.state.products():
+        wanted = one.options.products
+        if not wanted or any(fnmatchcase(product.name, glob) for glob in wanted):
+            yield from one.state.to_repair(product.id)
+
+
 def _check(root: Path, entry: Entry) -> _Bad | None:
-    path = root / entry.target
+    try:
+        return _compare(root / entry.target, entry)
+    except (LocalError, OSError) as error:
+        return _Bad(entry, f"cannot be read: {error}")
+
+
+def _compare(path: Path, entry: Entry) -> _Bad | None:
     if not path.is_file():
         return _Bad(entry, "is missing")
     if path.stat().st_size != entry.size:
