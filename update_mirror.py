@@ -86,8 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--repair goes with --verify")
     if options.dry_run and (options.verify or options.status):
         parser.error("--dry-run goes with neither --verify nor --status")
-    if options.json and options.json != "-" and (wrong := _no_target(Path(options.json))):
-        parser.error(f"--json {options.json}: {wrong}")
+    if options.json and options.json != "-" and Path(options.json).is_dir():
+        parser.error(f"--json {options.json}: the name of a file expected, this is a directory")
     if options.status and options.verify:
         parser.error("--status does not go with --verify")
     report = Report(quiet=options.quiet, verbose=options.verbose)
@@ -117,13 +117,6 @@ def main(arguments: list[str] | None = None) -> int:
             "-v shows where"
         )
     return _finish(options, report)
-
-
-def _no_target(path: Path) -> str | None:
-    """Say why no file can be written at `path`, before a whole run is spent on it."""
-    if path.is_dir():
-        return "is a directory"
-    return None if path.absolute().parent.is_dir() else "its directory is not there"
 
 
 def _act(options: argparse.Namespace, report: Report) -> int:

@@ -170,6 +170,19 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     assert read.data_prefix == str(tmp_path / "here" / "data")
 
 
+def test_no_product_at_all_is_refused(tmp_path: Path) -> None:
+    text = MINIMAL.replace("[gpc1]", "[]")
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith("mirror.yaml:3: products: at least one product expected")
+    assert config(tmp_path, text + "hidden_products: [x]\n").hidden_products == ("x",)
+
+
+def test_a_password_in_an_address_is_not_told(tmp_path: Path) -> None:
+    text = MINIMAL.replace("http://host/ds/index.txt", "http://me:s3cret@host/ds/?x")
+    (problem,) = problems(tmp_path, text)
+    assert "s3cret" not in problem
+
+
 def test_unpack_false_implies_keep_bundles(tmp_path: Path) -> None:
     assert config(tmp_path, MINIMAL + "unpack: false\n").keep_bundles
 
