@@ -49,6 +49,7 @@ def verify(one: Run) -> frozenset[int]:
     ):
         report.fault(f"--product {', '.join(options.products)}: no such product is mirrored here")
     requeued: set[int] = set()
+    filesets = files = 0
     upstream = True
     with ThreadPoolExecutor(os.cpu_count() or 1) as readers:
         for fileset in _done(state, options):
@@ -56,6 +57,8 @@ def verify(one: Run) -> frozenset[int]:
             entries = manifest.unpack(state.manifest(fileset.id))
             checked = readers.map(lambda entry: _check(one.tree.root, entry), entries)
             bad = [file for file in checked if file]
+            filesets += 1
+            files += len(entries)
             report.count(fileset.product).listed += 1
             if upstream and not any(file.entry.origin == "index.txt" for file in bad):
                 upstream = _agrees(one, fileset)
@@ -73,6 +76,7 @@ def verify(one: Run) -> frozenset[int]:
             requeued.add(fileset.id)
         else:
             report.fault("is damaged and waits for --repair", fileset.product, fileset.name)
+    report.detail(f"read again: {files} files of {filesets} filesets")
     return frozenset(requeued)
 
 
