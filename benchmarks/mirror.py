@@ -48,6 +48,7 @@ def main() -> None:
             f"in {work}, served by {servers.best_server()}, {os.cpu_count()} processors, ", end=""
         )
         print(f"{options.connections} connections for everybody that can, {options.runs} runs")
+        print("the client reads the lists and makes durable what it has; peers are given lists")
         verdicts = []
         for name in ("small", "bundles", "large"):
             if options.workload in (name, "all"):

@@ -69,9 +69,7 @@ class Store:
     @property
     def bundled(self) -> bool:
         """Whether there is something to unpack."""
-        return self.served is not self.usable and any(
-            one.path.endswith(".tgz") for one in self.served
-        )
+        return any(one.path.endswith(".tgz") for one in self.served)
 
     @property
     def bytes(self) -> int:
