@@ -5,7 +5,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,14 @@ PATIENCE = 60.0
 """Seconds after which a client or server that should have ended is taken for hung."""
 
 _FOREIGN = re.compile(r"(.*_proxy|NETRC|UPDATE_MIRROR_CONFIG|PYTEST.*)", re.IGNORECASE)
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    """Wait, with patience, until a condition holds."""
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.005)
 
 
 class Ran(NamedTuple):

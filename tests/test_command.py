@@ -4,13 +4,10 @@ import json
 import os
 import re
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from client import PATIENCE, MirrorSite, Ran
+from client import MirrorSite, Ran, wait_for
 from faults import stall, status
 from holdings import Product
 from runs import chip_run
@@ -189,14 +186,6 @@ def test_status_while_a_run_works(site: MirrorSite, simulator: Simulator) -> Non
     running.communicate()
     assert (ran.exit, ran.stderr) == (0, "")
     assert "gpc1" in ran.stdout
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    """Wait, with patience, until a condition holds."""
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.01)
 
 
 # -q and -v

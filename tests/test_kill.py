@@ -13,14 +13,13 @@ import signal
 import sqlite3
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
 
 import pytest
-from client import PATIENCE, MirrorSite, Ran
+from client import PATIENCE, MirrorSite, Ran, wait_for
 from expected import expected_tree
 from faults import stall
 from runs import chip_run, noise
@@ -48,14 +47,6 @@ def slowly(pause: float, piece: int = 1 << 18) -> Action:
             connection.write(answer.body[at : at + piece])
 
     return act
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait, with patience, until a condition holds."""
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.005)
 
 
 def run_of(request: Request) -> int:

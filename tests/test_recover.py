@@ -4,10 +4,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from client import MirrorSite
+from client import MirrorSite, wait_for
 from faults import http10, stall, status
 from simulator import Product, Simulator
-from test_kill import wait_for
 
 SILENT = (0, "", "")
 
