@@ -15,6 +15,14 @@ HTML = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks: the client's address, and what its Authorization field says (None without one)."""
+
+    address: str
+    authorization: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """A list or a page, made while it is sent.
 
@@ -32,14 +40,19 @@ class Stream:
 class File:
     """A file of a fileset, open: `descriptor` is closed by the store, not by the reader.
 
-    `size` in bytes, `modified` in seconds since 1970, `etag` with its quotes.
+    `path` is where it stands below the store's directory, percent-encoded, with a leading `/`.
+    `size` in bytes, `modified` in seconds since 1970, `etag` with its quotes. `private`: only some
+    may have it, so that no cache which others use too may keep it.
     """
+
+    path: str
 
     descriptor: int
     size: int
     modified: float
     etag: str
     media: str
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +69,21 @@ class Absent:
     reason: str
 
 
-Answer = Stream | File | Moved | Absent
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Not for this visitor. `challenge`: one that names a user and a password may be let in."""
+
+    reason: str
+    challenge: bool
+
+
+Answer = Stream | File | Moved | Absent | Denied
 
 
 class Store(Protocol):
     """Who knows what stands under a URL (PROTOCOL section 1)."""
 
-    def find(self, path: str, query: str) -> AbstractContextManager[Answer]:
+    def find(self, path: str, query: str, visitor: Visitor) -> AbstractContextManager[Answer]:
         """The answer for a path that begins with `/` and a query, both still percent-encoded.
 
         What the answer needs stays open inside the `with`. Raises MirrorError where this machine

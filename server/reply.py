@@ -8,7 +8,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
 
-from server.answers import HTML, TEXT, Absent, Answer, File, Moved, Stream
+from server.answers import HTML, TEXT, Absent, Answer, Denied, File, Moved, Stream
 from server.request import ALLOWED, Request
 
 RETRY_AFTER = 10
@@ -16,6 +16,7 @@ RETRY_AFTER = 10
 
 # Pages hold names that other people chose: nothing in them is ever to be run or fetched.
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_CHALLENGE = 'Basic realm="Data Store", charset="UTF-8"'
 _RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.ASCII | re.IGNORECASE)
 _ETAG = re.compile(r'(?:W/)?"[^"]*"')
 
@@ -56,6 +57,10 @@ def reply_to(request: Request, answer: Answer) -> Reply:
             return plain(301, f"see {location}", (("Location", location),))
         case Absent(reason):
             return plain(404, reason)
+        case Denied(reason, challenge):
+            if challenge:
+                return plain(401, reason, (("WWW-Authenticate", _CHALLENGE),))
+            return plain(403, reason)
 
 
 def plain(status: int, reason: str, fields: tuple[tuple[str, str], ...] = ()) -> Reply:

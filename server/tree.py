@@ -29,7 +29,7 @@ from mirror.listing import (
     read_filesets,
     read_products,
 )
-from server.answers import HTML, TEXT, Absent, Answer, File, Moved, Stream
+from server.answers import HTML, TEXT, Absent, Answer, File, Moved, Stream, Visitor
 from server.lines import chunks_of, rows_after
 from server.pages import page
 
@@ -71,8 +71,8 @@ class Tree:
         self._sums: OrderedDict[str, tuple[_Signature, _Sums]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, path: str, query: str) -> AbstractContextManager[Answer]:
-        """See `server.answers.Store`."""
+    def find(self, path: str, query: str, visitor: Visitor) -> AbstractContextManager[Answer]:
+        """See `server.answers.Store`. A tree is everybody's: the visitor makes no difference."""
         return self._find(path, query)
 
     @contextmanager
@@ -141,7 +141,8 @@ class Tree:
         trusted = md5 if size == info.st_size else None
         etag = trusted or f"{info.st_size:x}-{info.st_mtime_ns:x}"
         media = MEDIA.get(os.path.splitext(name)[1], "application/octet-stream")
-        return File(descriptor, info.st_size, info.st_mtime, f'"{etag}"', media)
+        where = "".join(f"/{quote(part, safe='')}" for part in (*names, name))
+        return File(where, descriptor, info.st_size, info.st_mtime, f'"{etag}"', media)
 
     def _listed(self, names: list[str], opened: ExitStack) -> _Sums:
         """Size and md5 by name of every file that the fileset lists; empty without a list."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from mirror.errors import MirrorError
-from server.answers import Store
+from server.answers import Store, Visitor
 from server.reply import Reply, Span, http_date, plain, reply_to
 from server.request import RefusedRequest, Request, parse_head, take_head
 
@@ -174,7 +174,9 @@ class Server:
         """Answer one request. Returns whether the connection can go on."""
         with ExitStack() as held:
             try:
-                answer = held.enter_context(self._store.find(request.path, request.query))
+                visitor = Visitor(connection.host, request.fields.get("authorization"))
+                found = self._store.find(request.path, request.query, visitor)
+                answer = held.enter_context(found)
                 reply = reply_to(request, answer)
             except MirrorError as fault:
                 _report(connection, f"{request.line}: {fault}")
