@@ -1,11 +1,14 @@
-"""Fixtures that more than one file uses: a site that mirrors, and a store that it mirrors."""
+"""Fixtures that more than one file uses: a site that mirrors, stores, databases."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from client import MirrorSite
+from places import NewDatabase, postgres_server
 from simulator import Simulator
+
+from server.site import Place, SqliteFile
 
 
 @pytest.fixture
@@ -19,3 +22,19 @@ def simulator() -> Iterator[Simulator]:
     """A Data Store in memory, empty, with a server of its own."""
     with Simulator() as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[NewDatabase]:
+    """A PostgreSQL server; called, it gives a new database."""
+    with postgres_server() as new:
+        yield new
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where a new catalogue may be, once for each database that can hold one."""
+    if request.param == "sqlite":
+        return SqliteFile(tmp_path / "catalogue.db")
+    new: NewDatabase = request.getfixturevalue("postgres")
+    return new()

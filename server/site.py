@@ -1,0 +1,170 @@
+"""Where a site keeps things: from options, else the environment, else its configuration.
+
+The site configuration is an mdc file named by `--site` or `$SITE_CONFIG` (DESIGN, "The server's
+commands"). It may hold any other keys besides: a site has one such file for all its programs.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror.errors import ConfigError, MirrorError
+
+CATALOGUE = ".datastore.db"
+"""The catalogue's file in DATA_STORE_ROOT; a dot file, so that it is never served."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteFile:
+    """A catalogue in a file of this host."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """A catalogue in PostgreSQL. `host` may be HOST, HOST:PORT or the directory of a socket."""
+
+    host: str
+    name: str
+    user: str | None
+    password: str | None
+
+
+Place = SqliteFile | PostgresServer
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a command needs to know of its site.
+
+    `link_roots`: the directories below which the targets of links must lie; None if any may do.
+    """
+
+    root: Path
+    database: Place
+    link_roots: tuple[Path, ...] | None
+
+
+def add_site_options(parser: argparse.ArgumentParser) -> None:
+    """The options by which every command can be told where things are."""
+    add = parser.add_argument
+    add("--dsroot", metavar="DIR", help="the Data Store's directory (else DATA_STORE_ROOT)")
+    add("--dbname", metavar="FILE",
+        help="the catalogue: a file, or a PostgreSQL database (else DS_DBNAME)")  # fmt: skip
+    add("--site", metavar="FILE", help="the site configuration (else SITE_CONFIG)")
+
+
+def read_site(options: argparse.Namespace, environ: Mapping[str, str] | None = None) -> Site:
+    """The site as told by options (see `add_site_options`), environment and configuration.
+
+    Raises ConfigError with every problem found.
+    """
+    given = os.environ if environ is None else environ
+    chosen = {"DATA_STORE_ROOT": options.dsroot, "DS_DBNAME": options.dbname}
+    settings = _Settings(chosen, given, options.site or given.get("SITE_CONFIG"))
+    root = settings.directory("DATA_STORE_ROOT")
+    database = _place(settings, root)
+    link_roots = settings.directories("LINK_ROOTS")
+    if settings.problems or root is None or database is None:
+        raise ConfigError(settings.problems)
+    return Site(root, database, link_roots)
+
+
+def _place(settings: "_Settings", root: Path | None) -> Place | None:
+    server = settings.text("DS_DBSERVER")
+    if server is None:
+        named = settings.path("DS_DBNAME")
+        if named:
+            return SqliteFile(named)
+        return SqliteFile(root / CATALOGUE) if root else None
+    name = settings.text("DS_DBNAME")
+    if name is None:
+        settings.problems.append("DS_DBNAME: the name of the PostgreSQL database is missing")
+        return None
+    return PostgresServer(server, name, settings.text("DS_DBUSER"), settings.text("DS_DBPASSWORD"))
+
+
+class _Settings:
+    """Keys looked up in three places, first found first; an empty value is none."""
+
+    def __init__(
+        self, options: Mapping[str, str | None], environ: Mapping[str, str], site: str | None
+    ) -> None:
+        self.problems: list[str] = []
+        self._options = options
+        self._environ = environ
+        self._source = site
+        self._file = self._load(site) if site else {}
+
+    def _load(self, site: str) -> Mapping[str, object]:
+        from parse_config import load_mdc_file
+
+        try:
+            block = load_mdc_file(Path(site))
+        except MirrorError as fault:
+            self.problems += str(fault).splitlines()
+            return {}
+        except OSError as fault:
+            self.problems.append(f"{site}: the site configuration cannot be read: {fault.strerror}")
+            return {}
+        return {name: block[name] for name in block}
+
+    def value(self, key: str) -> tuple[object, str]:
+        """The value of a key and where it comes from; None and blank if it is nowhere."""
+        if self._options.get(key):
+            return self._options[key], f"the option for {key}"
+        if self._environ.get(key):
+            return self._environ[key], f"the environment's {key}"
+        if self._file.get(key):
+            return self._file[key], f"{self._source}: {key}"
+        return None, ""
+
+    def text(self, key: str) -> str | None:
+        """A key whose value is one text."""
+        value, source = self.value(key)
+        if value is None or isinstance(value, str):
+            return value
+        self.problems.append(f"{source}: one STR expected")
+        return None
+
+    def path(self, key: str) -> Path | None:
+        """A key whose value is one path; in a configuration file it must be absolute."""
+        text = self.text(key)
+        return self._absolute(text, key) if text else None
+
+    def directory(self, key: str) -> Path | None:
+        """A required key that names a directory."""
+        text = self.text(key)
+        if text is None:
+            self.problems.append(
+                f"{key}: not set; give the option, set it in the environment, or in the site"
+                " configuration"
+            )
+            return None
+        path = self._absolute(text, key)
+        if path and not path.is_dir():
+            self.problems.append(f"{self.value(key)[1]}: a directory expected, but {path} is none")
+        return path
+
+    def directories(self, key: str) -> tuple[Path, ...] | None:
+        """A key that names directories: one text with `:` between them, or several values."""
+        value, source = self.value(key)
+        if value is None:
+            return None
+        texts = value.split(":") if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            self.problems.append(f"{source}: directories expected, DIR:DIR or a MULTI of STR")
+            return None
+        paths = [self._absolute(text, key) for text in texts if text]
+        return tuple(path for path in paths if path)
+
+    def _absolute(self, text: str, key: str) -> Path | None:
+        _, source = self.value(key)
+        if os.path.isabs(text) or not (self._source and source.startswith(f"{self._source}:")):
+            return Path(os.path.abspath(text))
+        # Read by many programs, each in a directory of its own.
+        self.problems.append(f"{source}: an absolute path expected, not {text}")
+        return None

@@ -1,0 +1,55 @@
+"""Places for a catalogue: a file, and a database of a PostgreSQL that the tests start."""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from server.site import PostgresServer
+
+NewDatabase = Callable[[], PostgresServer]
+
+
+@contextmanager
+def postgres_server() -> Iterator[NewDatabase]:
+    """A PostgreSQL for as long as the `with` lasts; called, it gives a new, empty database.
+
+    Skips where the package that brings it has no build for this machine.
+    """
+    pgserver = pytest.importorskip("pgserver", reason="pgserver has no build here: no PostgreSQL")
+    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: no PostgreSQL")
+    # A socket's path must be short, whatever the tests' own directory is.
+    with tempfile.TemporaryDirectory(prefix="pg") as directory:
+        server = pgserver.get_server(directory)
+        numbers = itertools.count(1)
+
+        def new() -> PostgresServer:
+            name = f"datastore{next(numbers)}"
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {name}")
+            info = psycopg.conninfo.conninfo_to_dict(server.get_uri())
+            return PostgresServer(str(info["host"]), name, str(info["user"]), None)
+
+        try:
+            yield new
+        finally:
+            server.cleanup()
+
+
+def environment_of(place: PostgresServer) -> dict[str, str]:
+    """The environment in which a command uses the database at `place`."""
+    return {
+        "DS_DBSERVER": place.host,
+        "DS_DBNAME": place.name,
+        "DS_DBUSER": place.user or "",
+    }
+
+
+def data_store(directory: Path) -> Path:
+    """An empty DATA_STORE_ROOT."""
+    root = directory / "datastore"
+    root.mkdir()
+    return root
