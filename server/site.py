@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.errors import ConfigError, MirrorError
+from mirror.errors import ConfigError
 
 CATALOGUE = ".datastore.db"
 """The catalogue's file in DATA_STORE_ROOT; a dot file, so that it is never served."""
@@ -87,6 +87,13 @@ def _place(settings: "_Settings", root: Path | None) -> Place | None:
     return PostgresServer(server, name, settings.text("DS_DBUSER"), settings.text("DS_DBPASSWORD"))
 
 
+def _load(site: str) -> Mapping[str, object]:
+    from parse_config import load_mdc_file
+
+    block = load_mdc_file(Path(site))
+    return {name: block[name] for name in block}
+
+
 class _Settings:
     """Keys looked up in three places, first found first; an empty value is none."""
 
@@ -97,20 +104,7 @@ class _Settings:
         self._options = options
         self._environ = environ
         self._source = site
-        self._file = self._load(site) if site else {}
-
-    def _load(self, site: str) -> Mapping[str, object]:
-        from parse_config import load_mdc_file
-
-        try:
-            block = load_mdc_file(Path(site))
-        except MirrorError as fault:
-            self.problems += str(fault).splitlines()
-            return {}
-        except OSError as fault:
-            self.problems.append(f"{site}: the site configuration cannot be read: {fault.strerror}")
-            return {}
-        return {name: block[name] for name in block}
+        self._file = _load(site) if site else {}
 
     def value(self, key: str) -> tuple[object, str]:
         """The value of a key and where it comes from; None and blank if it is nowhere."""
