@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -52,14 +53,26 @@ class Server:
     url: str
     processes: tuple[int, ...]
 
+    def memory(self) -> float:
+        """MiB that the server holds in memory, its workers' included; shared pages count once."""
+        total = 0
+        for process in self._all():
+            text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+            pss = next(line for line in text.splitlines() if line.startswith("Pss:"))
+            total += int(pss.split()[1])
+        return total / 1024
+
+    def _all(self) -> Iterator[str]:
+        for process in self.processes:
+            yield str(process)
+            yield from Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
     def cpu(self) -> float:
         """CPU seconds that the server has used so far, its workers' included."""
         ticks = 0
-        for process in self.processes:
-            children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-            for one in (str(process), *children):
-                fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
+        for process in self._all():
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -122,14 +135,32 @@ def _answers(process: "subprocess.Popen[bytes]", port: int) -> bool:
 
 
 @contextmanager
-def own_server(root: Path) -> Iterator[Server]:
+def own_server(root: Path, *options: str) -> Iterator[Server]:
     """Serve a store with `python -m server serve`, which honours ?LAST."""
-    command = [sys.executable, "-m", "server", "serve", "--dsroot", str(root), "--port", "0"]
-    with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True) as process:
+    command = ["server", "serve", "--dsroot", str(root), "--port", "0", *options]
+    with _python(command, HERE.parent) as server:
+        yield server
+
+
+@contextmanager
+def http_server(root: Path) -> Iterator[Server]:
+    """Serve a directory with what Python brings along."""
+    with _python(["http.server", "0", "--bind", "127.0.0.1"], root) as server:
+        yield server
+
+
+@contextmanager
+def _python(arguments: list[str], directory: Path) -> Iterator[Server]:
+    """A server that names its URL in the first line it prints."""
+    command = [sys.executable, "-u", "-m", *arguments]
+    with subprocess.Popen(
+        command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         assert process.stdout
         try:
-            url = process.stdout.readline().rpartition(" ")[2].strip()
-            yield Server(url, (process.pid,))
+            found = re.search(r"http://[^ )]+", process.stdout.readline())
+            assert found, "the server does not start"
+            yield Server(found[0], (process.pid,))
         finally:
             process.terminate()
 
