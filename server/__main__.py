@@ -17,6 +17,10 @@ class Command:
 
 COMMANDS = {
     "serve": Command("server.serve", "serve a Data Store over HTTP"),
+    "user": Command("server.user", "add, change, delete and list users"),
+    "network": Command("server.network", "add, delete and list networks that may have products"),
+    "dsprodtool": Command("server.dsprodtool", "add, change and delete products"),
+    "dsreg": Command("server.dsreg", "register filesets, and withdraw them"),
     "sample": Command("server.sample", "build a sample Data Store, or add filesets to it"),
     "demo": Command("server.demo", "show it all: serve a sample store and mirror it"),
 }

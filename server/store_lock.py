@@ -1,0 +1,85 @@
+"""Who may work on a product or a fileset of a store: one process, on one of all hosts.
+
+The locks are bytes of one file, `.datastore.lock` in DATA_STORE_ROOT, each at an offset made out
+of the name it stands for: any number of them leave no more than that file behind, and the system
+lets go of them when a process ends, however it ends. They belong to the opened file and not to
+the process (OFD locks), so threads exclude each other too, and NFS knows them.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from mirror.disk import told
+from mirror.errors import LocalError, MirrorError
+
+LOCK_FILE = ".datastore.lock"
+"""A dot file, so that it is never served."""
+
+# struct flock: type, whence, start, length, pid.
+_FLOCK = struct.Struct("hhqqi4x")
+
+# Bytes of an offset: as many as a signed 64-bit one can have, less the sign's.
+_OFFSET_BYTES = 7
+
+
+class ConflictError(MirrorError):
+    """What is asked for does not fit what is registered, or what another process is doing now."""
+
+
+@contextmanager
+def hold_product(root: Path, product: str) -> Iterator[None]:
+    """Hold a product alone, none of its filesets being worked on.
+
+    Raises ConflictError at once where another process holds it or one of its filesets.
+    """
+    with _opened(root) as file:
+        _lock(file, product, "", fcntl.F_WRLCK)
+        yield
+
+
+@contextmanager
+def hold_fileset(root: Path, product: str, fileset: str) -> Iterator[None]:
+    """Hold a fileset alone, registered or not; other filesets of its product go on.
+
+    Raises ConflictError at once where another process holds it, or the whole product.
+    """
+    with _opened(root) as file:
+        _lock(file, product, "", fcntl.F_RDLCK)
+        _lock(file, product, fileset, fcntl.F_WRLCK)
+        yield
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[int]:
+    with told(root / LOCK_FILE):
+        file = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        yield file
+    finally:
+        # What was done under the lock stays done, even if a network file system now complains.
+        # A process forked meanwhile may still have the file open: closing would not let go.
+        with suppress(OSError):
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
+        with suppress(OSError):
+            os.close(file)
+
+
+def _lock(file: int, product: str, fileset: str, kind: int) -> None:
+    # Names that differ only by case are one name to the catalogue.
+    key = f"{product}/{fileset}".lower().encode()
+    offset = int.from_bytes(blake2b(key, digest_size=_OFFSET_BYTES).digest(), "big")
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0))
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise LocalError(f"{LOCK_FILE}: no lock on it: {error.strerror}") from None
+        what = f"{product}/{fileset}" if fileset else f"product {product}"
+        raise ConflictError(
+            f"{what}: another process is working on it; nothing was changed, try again later"
+        ) from None
