@@ -143,7 +143,7 @@ def _servers(root: Path, workers: int) -> dict[str, Callable[[], AbstractContext
     everybody[f"serve --workers {workers}"] = lambda: servers.own_server(
         root, "--workers", str(workers)
     )
-    everybody["serve --static"] = lambda: servers.own_server(root, "--static", str(root))
+    everybody["serve --static"] = lambda: servers.own_server(root, kind="--static")
     return everybody
 
 

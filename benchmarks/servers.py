@@ -135,9 +135,12 @@ def _answers(process: "subprocess.Popen[bytes]", port: int) -> bool:
 
 
 @contextmanager
-def own_server(root: Path, *options: str) -> Iterator[Server]:
-    """Serve a store with `python -m server serve`, which honours ?LAST."""
-    command = ["server", "serve", "--dsroot", str(root), "--port", "0", *options]
+def own_server(root: Path, *options: str, kind: str = "--dsroot") -> Iterator[Server]:
+    """Serve a store with `python -m server serve`, which honours ?LAST.
+
+    `kind`: `--static` serves a tree of plain files though it has a catalogue.
+    """
+    command = ["server", "serve", kind, str(root), "--port", "0", *options]
     with _python(command, HERE.parent) as server:
         yield server
 

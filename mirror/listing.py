@@ -15,6 +15,9 @@ from operator import itemgetter
 
 from mirror.errors import ListError
 
+INDEX = "index.txt"
+"""The name of a list on all three levels; so no file can have it."""
+
 MAX_LINE = 65536
 """Bytes in a line of a list; a longer one is no list but a fault or an attack."""
 
@@ -211,7 +214,7 @@ def read_files(chunks: Iterable[bytes]) -> Iterator[FileRow | Malformed]:
         header, cells, line, text = row
         name, size, md5, kind = header.pick(cells)
         reason = check_name(name) or _check_sums(size, md5)
-        if not reason and name == "index.txt":
+        if not reason and name == INDEX:
             reason = "a file named index.txt, which is the list's own name"
         if reason:
             yield Malformed(line, reason, text)

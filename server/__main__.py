@@ -16,6 +16,7 @@ class Command:
 
 
 COMMANDS = {
+    "nginx-conf": Command("server.nginx", "print a configuration for nginx in front of serve"),
     "serve": Command("server.serve", "serve a Data Store over HTTP"),
     "user": Command("server.user", "add, change, delete and list users"),
     "network": Command("server.network", "add, delete and list networks that may have products"),

@@ -7,7 +7,7 @@ that names the thing, so that whoever asked can mend all of them at once; none: 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from mirror.listing import FILESET_COLUMNS, MAX_BYTES, check_name
+from mirror.listing import FILESET_COLUMNS, INDEX, MAX_BYTES, check_name
 from server.schema import COLUMNS
 
 PRODUCT_TYPES = (
@@ -30,9 +30,6 @@ LABEL_LENGTH = 255
 
 DESCRIPTION_LENGTH = 1024
 """Characters in a product's description."""
-
-INDEX = "index.txt"
-"""The list's own name, on all three levels."""
 
 # The server's own pages beside the products.
 _PAGES = ("healthz", "metrics")

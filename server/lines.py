@@ -39,15 +39,15 @@ def rows_after(descriptor: int, stop: int, name: bytes) -> tuple[bytes, int] | N
     # search leaps from line to line, whatever the name.
     row = re.compile(b"\n(?:" + _BOM + b")?[ \t]*" + re.escape(name) + rb"[ \t]*\|[^\n]*\n?")
     header = b""
-    for offset, lines in _blocks(descriptor, stop):
+    for offset, lines in blocks_of(descriptor, stop):
         found = row.search(lines)
-        header = _last_header(lines[: found.start()] if found else lines) or header
+        header = last_header(lines[: found.start()] if found else lines) or header
         if found:
             return header, offset + found.end()
     return None
 
 
-def _blocks(descriptor: int, stop: int) -> Iterator[tuple[int, bytes]]:
+def blocks_of(descriptor: int, stop: int) -> Iterator[tuple[int, bytes]]:
     """Yield whole lines, many at a time, each begun by the newline before it.
 
     The offset that comes with them is where the first byte of the block stands in the file: -1 for
@@ -69,7 +69,7 @@ def _blocks(descriptor: int, stop: int) -> Iterator[tuple[int, bytes]]:
     yield offset, rest
 
 
-def _last_header(lines: bytes) -> bytes:
+def last_header(lines: bytes) -> bytes:
     """The last header line among `lines` with its line end, or nothing."""
     end = len(lines)
     # No field holds a '#', so a search from the end meets comments only.

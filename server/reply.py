@@ -9,25 +9,21 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from server.answers import HTML, TEXT, Absent, Answer, Denied, File, Moved, Stream
+from server.channel import Span
 from server.request import ALLOWED, Request
 
 RETRY_AFTER = 10
 """Seconds after which a client that found no room may come again."""
 
 # Pages hold names that other people chose: nothing in them is ever to be run or fetched.
-_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'"
+# What may change or be refused from one moment to the next, no cache keeps; a file never changes
+# under its name.
+_FLEETING = ("Cache-Control", "no-store")
+_LASTING = "max-age=31536000, immutable"
 _CHALLENGE = 'Basic realm="Data Store", charset="UTF-8"'
 _RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.ASCII | re.IGNORECASE)
 _ETAG = re.compile(r'(?:W/)?"[^"]*"')
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """`count` bytes of an open file, from byte `offset` on."""
-
-    descriptor: int
-    offset: int
-    count: int
 
 
 Body = bytes | Span | Iterator[bytes]
@@ -46,13 +42,17 @@ class Reply:
     length: int | None
 
 
-def reply_to(request: Request, answer: Answer) -> Reply:
-    """The reply to `request` for what the store has found."""
+def reply_to(request: Request, answer: Answer, accel: str | None = None) -> Reply:
+    """The reply to `request` for what the store has found.
+
+    `accel`: the prefix under which a web server in front of us sends the files itself, when told
+    so by X-Accel-Redirect; None: we send them.
+    """
     match answer:
         case Stream():
             return _stream(request, answer)
         case File():
-            return _file(request, answer)
+            return _file(request, answer, accel)
         case Moved(location):
             return plain(301, f"see {location}", (("Location", location),))
         case Absent(reason):
@@ -70,11 +70,17 @@ def plain(status: int, reason: str, fields: tuple[tuple[str, str], ...] = ()) ->
         fields = (*fields, ("Allow", ", ".join(ALLOWED)))
     if status == 503:
         fields = (*fields, ("Retry-After", str(RETRY_AFTER)))
-    return Reply(status, (*fields, ("Content-Type", TEXT)), body, len(body))
+    return Reply(status, (*fields, _FLEETING, ("Content-Type", TEXT)), body, len(body))
+
+
+def text(media: str, words: str) -> Reply:
+    """A 200 with a short text of our own."""
+    body = words.encode()
+    return Reply(200, (("Content-Type", media), _FLEETING), body, len(body))
 
 
 def _stream(request: Request, answer: Stream) -> Reply:
-    fields = [("Content-Type", answer.media), ("Cache-Control", "no-cache")]
+    fields = [("Content-Type", answer.media), _FLEETING]
     if answer.media == HTML:
         fields.append(("Content-Security-Policy", _PAGE_POLICY))
     if answer.etag:
@@ -85,18 +91,22 @@ def _stream(request: Request, answer: Stream) -> Reply:
     return Reply(200, tuple(fields), answer.chunks, answer.length)
 
 
-def _file(request: Request, answer: File) -> Reply:
+def _file(request: Request, answer: File, accel: str | None) -> Reply:
     # A time in the future would make every later If-Modified-Since come out wrong.
     modified = int(min(answer.modified, time.time()))
     fields = [
         ("Content-Type", answer.media),
         ("Last-Modified", http_date(modified)),
         ("ETag", answer.etag),
+        ("Cache-Control", f"{'private' if answer.private else 'public'}, {_LASTING}"),
         ("Accept-Ranges", "bytes"),
     ]
     status = _precondition(request, answer.etag, modified)
     if status:
         return _without_body(status, fields)
+    if accel is not None:
+        # The body, its length and any part of it are the other server's to send.
+        return Reply(200, (*fields, ("X-Accel-Redirect", accel + answer.path)), b"", 0)
     part = _range(request, answer, modified)
     if part is None:
         span = Span(answer.descriptor, 0, answer.size)

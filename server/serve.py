@@ -1,163 +1,182 @@
 """`python -m server serve`: a Data Store over HTTP, until SIGTERM."""
 
 import argparse
-import math
 import os
-import resource
-import select
 import signal
 import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mirror.errors import ConfigError, LocalError
-from server.tree import Tree
+from mirror.errors import ConfigError
+from mirror.listing import INDEX
+from server.access_log import AccessLog
+from server.answers import Store
+from server.front import Front
+from server.listen import accept, listening, raise_file_limit, signalled
+from server.metrics import Board
+from server.serve_options import parse
+from server.site import Site, SqliteFile, read_site
 from server.web import SPARE, Limits, Server
 
-_BACKLOG = 1024
+if TYPE_CHECKING:
+    import ssl
+
 _OTHER_FILES = 64
 """Descriptors for everything that is neither a connection nor the file it is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """Everything that a process which serves is made of, checked before anything listens."""
+
+    options: argparse.Namespace
+    open_store: Callable[[], Store]
+    limits: Limits
+    board: Board
+    log: AccessLog | None
+    tls: "ssl.SSLContext | None"
+
+    def server(self, number: int) -> Server:
+        """A server in process `number`, with a store of its own."""
+        options = self.options
+        front = Front(
+            self.open_store(),
+            options.base_path,
+            options.accel,
+            tuple(options.trusted_proxy),
+            self.board.text if options.metrics else None,
+        )
+        return Server(front, self.limits, self.board.counts(number), log=self.log, tls=self.tls)
 
 
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status.
 
-    Raises ConfigError without a usable DATA_STORE_ROOT, LocalError where the port is taken.
+    Raises ConfigError without a usable DATA_STORE_ROOT or certificate, LocalError where the port is
+    taken or the access log cannot be written.
     """
-    options = _options(argv)
-    root = _store_root(options.dsroot)
-    limits = Limits(options.header_timeout, options.idle_timeout, options.max_connections)
-    _raise_file_limit(2 * (limits.max_connections + SPARE) + _OTHER_FILES)
-    server = Server(Tree(root), limits, access_log=options.access_log)
-    with _listener(options.host, options.port) as listener, _signals() as called:
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"serving {root} at http://{shown}:{port}/", flush=True)
-        _accept(listener, called, server)
-    # The listener is closed: who comes now is refused by the kernel, who is here is served.
-    server.close()
+    options = parse(argv)
+    limits = Limits(
+        options.header_timeout, options.idle_timeout, options.max_connections, options.min_speed
+    )
+    root, opener = open_store(options)
+    service = _Service(
+        options,
+        opener,
+        limits,
+        Board(options.workers),
+        AccessLog(options.access_log) if options.access_log else None,
+        _tls(options.cert, options.key) if options.cert else None,
+    )
+    raise_file_limit(2 * (limits.max_connections + SPARE) + _OTHER_FILES)
+    with listening(options.host, options.port) as listener:
+        first = f"serving {root} at {_address(options, listener)}"
+        if options.workers == 1:
+            _serve_alone(service, listener, first)
+        else:
+            _serve_together(service, listener, first)
     return 0
 
 
-def _options(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m server serve", description=__doc__)
-    add = parser.add_argument
-    add("--dsroot", metavar="DIR", help="the Data Store (default: $DATA_STORE_ROOT)")
-    add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    add("--port", type=_port, default=8080, help="0: the system picks (default: %(default)s)")
-    add("--header-timeout", type=_seconds, default=10.0, metavar="S",
-        help="a request's head must come within S seconds (default: %(default)g)")  # fmt: skip
-    add("--idle-timeout", type=_seconds, default=30.0, metavar="S",
-        help="an idle connection is closed after S seconds (default: %(default)g)")  # fmt: skip
-    add("--max-connections", type=_count, default=1000, metavar="N",
-        help="further ones get a 503 (default: %(default)d)")  # fmt: skip
-    add("--access-log", action="store_true",
-        help="a line for each request to standard error, combined format")  # fmt: skip
-    return parser.parse_args(argv)
+def open_store(options: argparse.Namespace) -> tuple[Path, Callable[[], Store]]:
+    """The directory that the options name, and what opens it in each process that serves it.
+
+    Raises ConfigError or LocalError for what keeps it from being served.
+    """
+    if options.static:
+        return _tree(_directory(options.static))
+    site = read_site(options)
+    if _is_plain_tree(site):
+        return _tree(site.root)
+    return site.root, _registered(site)
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"a port from 0 to 65535 expected, not {text}")
-    return int(text)
+def _directory(path: str) -> Path:
+    if not os.path.isdir(path):
+        raise ConfigError([f"--static: a directory expected, but {path} is none"])
+    return Path(os.path.abspath(path))
 
 
-def _seconds(text: str) -> float:
+def _is_plain_tree(site: Site) -> bool:
+    """Say whether a directory without a catalogue has lists of its own, as a mirror's store/."""
+    database = site.database
+    absent = isinstance(database, SqliteFile) and not database.path.exists()
+    return absent and (site.root / INDEX).is_file()
+
+
+def _tree(root: Path) -> tuple[Path, Callable[[], Store]]:
+    from server.tree import Tree
+
+    return root, lambda: Tree(root)
+
+
+def _registered(site: Site) -> Callable[[], Store]:
+    """Brings the catalogue's tables up to date, before any process relies on them."""
+    from server.access import Gate
+    from server.catalogue import open_catalogue
+    from server.database import Pool
+    from server.store import RegisteredStore
+
+    # An empty directory may be served before its first product is made; any other one without a
+    # catalogue is rather a mistake.
+    open_catalogue(site.database, create=not any(site.root.iterdir())).close()
+    return lambda: RegisteredStore(site.root, Pool(site.database), site.link_roots, Gate().look_up)
+
+
+def _tls(cert: str, key: str | None) -> "ssl.SSLContext":
+    """What TLS is spoken with: version 1.2 at least. Raises ConfigError."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Negotiating anew within a connection is work that a client gets for nothing.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    for option, path in (("--cert", cert), ("--key", key)):
+        if path and not os.access(path, os.R_OK):
+            raise ConfigError([f"{option}: a file that can be read expected, but {path} is none"])
+    named = f"--cert {cert}{f' --key {key}' if key else ''}"
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 86400:
-        raise argparse.ArgumentTypeError(f"seconds above 0, at most a day, expected, not {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number, at least 1, expected, not {text}")
-    return int(text)
-
-
-def _store_root(given: str | None) -> Path:
-    root = given or os.environ.get("DATA_STORE_ROOT")
-    if not root:
-        raise ConfigError(["no Data Store named: give --dsroot DIR or set DATA_STORE_ROOT"])
-    if not os.path.isdir(root):
-        raise ConfigError([f"DATA_STORE_ROOT: a directory expected, but {root} is none"])
-    return Path(os.path.abspath(root))
-
-
-def _raise_file_limit(wanted: int) -> None:
-    """Take as many open files as the connections can need, as far as the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as fault:
-        raise LocalError(
-            f"cannot listen at {host} port {port}: {fault.strerror}; "
-            "end what holds it or choose another --port"
+        # Without an answer of ours OpenSSL would ask for a passphrase at the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except (OSError, ValueError) as fault:
+        raise ConfigError(
+            [
+                f"{named}: a certificate and its key, PEM and without a passphrase, expected "
+                f"({fault}); name the two that belong together"
+            ]
         ) from fault
-    listener.setblocking(False)
-    return listener
+    return context
 
 
-@contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """A socket that becomes readable with the first SIGTERM or SIGINT; a second one kills."""
-    called, caller = socket.socketpair()
-    caller.setblocking(False)
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    with called, caller:
-        before = signal.set_wakeup_fd(caller.fileno())
-        handlers = [signal.signal(number, _nothing) for number in numbers]
-        try:
-            yield called
-        finally:
-            signal.set_wakeup_fd(before)
-            for number, handler in zip(numbers, handlers, strict=True):
-                signal.signal(number, handler)
+def _address(options: argparse.Namespace, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    base = "".join(f"/{name}" for name in options.base_path).replace(" ", "%20")
+    return f"{'https' if options.cert else 'http'}://{shown}:{port}{base}/"
 
 
-def _nothing(*_: object) -> None:
-    """The byte on the wake-up socket says it all."""
+def _serve_alone(service: _Service, listener: socket.socket, first: str) -> None:
+    server = service.server(0)
+    with signalled(signal.SIGTERM, signal.SIGINT) as called:
+        print(first, flush=True)
+        accept(listener, server, called.fileno())
+    # Closed, so that who comes now is refused by the kernel; who is here is served. From here on
+    # another signal kills.
+    listener.close()
+    server.close()
 
 
-def _accept(listener: socket.socket, called: socket.socket, server: Server) -> None:
-    """Hand connections to the server until `called` is readable."""
-    waiting = select.poll()
-    waiting.register(called, select.POLLIN)
-    waiting.register(listener, select.POLLIN)
-    while called.fileno() not in [number for number, _ in waiting.poll()]:
-        _take_one(listener, server)
-    # Who has connected before the end is served as well: the kernel would reset them.
-    for _ in range(_BACKLOG):
-        if not _take_one(listener, server):
-            break
+def _serve_together(service: _Service, listener: socket.socket, first: str) -> None:
+    from server.workers import supervise
 
+    def work(number: int, until: tuple[int, ...], ready: Callable[[], None]) -> None:
+        server = service.server(number)
+        ready()
+        accept(listener, server, *until)
+        listener.close()
+        server.close()
 
-def _take_one(listener: socket.socket, server: Server) -> bool:
-    """Take one connection that waits. Returns whether another one may be waiting."""
-    try:
-        client, address = listener.accept()
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        # It has gone again before we came to it.
-        return True
-    except OSError:
-        # Out of descriptors: those in work give theirs back before long.
-        time.sleep(0.05)
-        return False
-    client.setblocking(True)
-    server.take(client, address[0])
-    return True
+    supervise(service.options.workers, listener, work, lambda: print(first, flush=True))

@@ -48,7 +48,7 @@ class Site:
     link_roots: tuple[Path, ...] | None
 
 
-def add_site_options(parser: argparse.ArgumentParser) -> None:
+def add_site_options(parser: "argparse._ActionsContainer") -> None:
     """The options by which every command can be told where things are."""
     add = parser.add_argument
     add("--dsroot", metavar="DIR", help="the Data Store's directory (else DATA_STORE_ROOT)")

@@ -20,6 +20,7 @@ from mirror.errors import ConfigError, ListError
 from mirror.listing import (
     FILE_COLUMNS,
     FILESET_COLUMNS,
+    INDEX,
     PRODUCT_COLUMNS,
     Malformed,
     Row,
@@ -30,8 +31,6 @@ from mirror.listing import (
     read_filesets,
     read_products,
 )
-
-INDEX = "index.txt"
 
 MEMBER_TIME = 1239764531
 """The time of every member of a bundle, in seconds since 1970: 2009-04-15T03:02:11Z."""

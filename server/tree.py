@@ -14,38 +14,29 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 from mirror.errors import LocalError
-from mirror.listing import (
-    FileRow,
-    Malformed,
-    Row,
-    check_name,
-    read_files,
-    read_filesets,
-    read_products,
+from mirror.listing import INDEX, FileRow, check_name, read_files
+from server.answers import HTML, TEXT, Answer, File, Stream, Visitor
+from server.grammar import (
+    NOTHING,
+    DirectoryUrl,
+    FileUrl,
+    ListUrl,
+    PageUrl,
+    is_visible,
+    media_of,
+    not_listed,
+    parse_last,
+    parse_url,
+    quoted,
 )
-from server.answers import HTML, TEXT, Absent, Answer, File, Moved, Stream, Visitor
 from server.lines import chunks_of, rows_after
 from server.pages import page
-
-INDEX = "index.txt"
-
-MEDIA = {
-    ".fits": "image/fits",
-    ".cmf": "application/fits",
-    ".smf": "application/fits",
-    ".tgz": "application/gzip",
-    ".gz": "application/gzip",
-    ".mdc": TEXT,
-    ".txt": TEXT,
-    ".log": TEXT,
-}
-"""Content types by suffix; anything else is application/octet-stream."""
+from server.skim import part_of
 
 _REMEMBERED = 64
 """Filesets whose file lists are kept parsed: as many as are being mirrored at one time."""
@@ -55,9 +46,6 @@ _NO_SUCH = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.
 
 _Signature = tuple[int, int, int]
 _Sums = dict[str, tuple[int, str | None]]
-_Reader = Callable[[Iterable[bytes]], Iterator[Row | Malformed]]
-
-_NOTHING = Absent("nothing of this name")
 
 
 class Tree:
@@ -81,40 +69,30 @@ class Tree:
             yield self._answer(path, query, opened)
 
     def _answer(self, path: str, query: str, opened: ExitStack) -> Answer:
-        *parents, last = path[1:].split("/")
-        names = [unquote(name, "latin-1") for name in parents]
-        if not all(map(_is_name, names)):
-            return _NOTHING
-        last = unquote(last, "latin-1")
-        match names:
-            case [] | [_] | [_, _] if not last:
-                return self._page(names, opened)
-            case [] | [_] | [_, _] if last == INDEX:
-                since = unquote(query, "latin-1") if len(names) == 1 else ""
-                return self._list(names, since, opened)
-            case [] | [_] if _is_name(last):
-                return self._directory([*names, last], opened)
-            case [_, _] if _is_name(last):
-                return self._file(names, last, opened)
-        return _NOTHING
+        url = parse_url(path)
+        match url:
+            case PageUrl():
+                return self._page(url.names, query, opened)
+            case ListUrl():
+                return self._list(url.names, parse_last(url, query), opened)
+            case DirectoryUrl():
+                there = self._open((*url.names, INDEX), opened) is not None
+                return url.moved() if there else NOTHING
+            case FileUrl():
+                return self._file(url.names, opened)
+        return NOTHING
 
-    def _directory(self, names: list[str], opened: ExitStack) -> Answer:
-        if self._open([*names, INDEX], opened) is None:
-            return _NOTHING
-        return Moved("/" + "".join(f"{quote(name, safe='')}/" for name in names))
-
-    def _page(self, names: list[str], opened: ExitStack) -> Answer:
-        descriptor = self._open([*names, INDEX], opened)
+    def _page(self, names: tuple[str, ...], query: str, opened: ExitStack) -> Answer:
+        descriptor = self._open((*names, INDEX), opened)
         if descriptor is None:
-            return _NOTHING
-        readers: tuple[_Reader, ...] = (read_products, read_filesets, read_files)
-        chunks = chunks_of(descriptor, 0, os.fstat(descriptor).st_size)
-        return Stream(HTML, page(names, readers[len(names)](chunks)))
+            return NOTHING
+        body = page(names, part_of(descriptor, len(names), query))
+        return Stream(HTML, iter((body,)), len(body))
 
-    def _list(self, names: list[str], since: str, opened: ExitStack) -> Answer:
-        descriptor = self._open([*names, INDEX], opened)
+    def _list(self, names: tuple[str, ...], since: str, opened: ExitStack) -> Answer:
+        descriptor = self._open((*names, INDEX), opened)
         if descriptor is None:
-            return _NOTHING
+            return NOTHING
         info = os.fstat(descriptor)
         header, offset = b"", 0
         if since:
@@ -122,36 +100,35 @@ class Tree:
                 None if check_name(since) else rows_after(descriptor, info.st_size, since.encode())
             )
             if found is None:
-                return Absent(f"product {names[0]} lists no fileset {since[:255]!r}")
+                return not_listed(names[0], since)
             header, offset = found
         chunks = chunks_of(descriptor, offset, info.st_size, header)
         etag = f'"{"-".join(f"{part:x}" for part in (*_signature(info), offset))}"'
         return Stream(TEXT, chunks, len(header) + info.st_size - offset, etag)
 
-    def _file(self, names: list[str], name: str, opened: ExitStack) -> Answer:
-        listed = self._listed(names, opened).get(name)
+    def _file(self, names: tuple[str, str, str], opened: ExitStack) -> Answer:
+        listed = self._listed(names[:2], opened).get(names[2])
         if listed is None:
-            return _NOTHING
-        descriptor = self._open([*names, name], opened)
+            return NOTHING
+        descriptor = self._open(names, opened)
         if descriptor is None:
-            return _NOTHING
+            return NOTHING
         info = os.fstat(descriptor)
         size, md5 = listed
         # A sum that stands beside another size is not this file's.
         trusted = md5 if size == info.st_size else None
         etag = trusted or f"{info.st_size:x}-{info.st_mtime_ns:x}"
-        media = MEDIA.get(os.path.splitext(name)[1], "application/octet-stream")
-        where = "".join(f"/{quote(part, safe='')}" for part in (*names, name))
-        return File(where, descriptor, info.st_size, info.st_mtime, f'"{etag}"', media)
+        media = media_of(names[2])
+        return File(quoted(names), descriptor, info.st_size, info.st_mtime, f'"{etag}"', media)
 
-    def _listed(self, names: list[str], opened: ExitStack) -> _Sums:
+    def _listed(self, names: tuple[str, str], opened: ExitStack) -> _Sums:
         """Size and md5 by name of every file that the fileset lists; empty without a list."""
         key = "/".join(names)
         with self._lock:
             remembered = self._sums.get(key)
         if remembered and remembered[0] == self._signature_of(key):
             return remembered[1]
-        descriptor = self._open([*names, INDEX], opened)
+        descriptor = self._open((*names, INDEX), opened)
         if descriptor is None:
             return {}
         info = os.fstat(descriptor)
@@ -170,11 +147,11 @@ class Tree:
         except OSError:
             return None
 
-    def _open(self, names: list[str], opened: ExitStack) -> int | None:
+    def _open(self, names: tuple[str, ...], opened: ExitStack) -> int | None:
         """Open a regular file below the root, or None if there is no such."""
         real = os.path.realpath(self._root + "/".join(names))
         inside = real.removeprefix(self._root)
-        if inside == real or not all(map(_is_visible, inside.split("/"))):
+        if inside == real or not all(map(is_visible, inside.split("/"))):
             return None
         # O_NONBLOCK: a FIFO in the store must not hold the request for ever.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -194,12 +171,3 @@ class Tree:
 def _signature(info: os.stat_result) -> _Signature:
     """What differs between two versions of a list."""
     return info.st_ino, info.st_mtime_ns, info.st_size
-
-
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".")
-
-
-def _is_name(name: str) -> bool:
-    """Say whether a decoded segment may name a product, fileset or file."""
-    return _is_visible(name) and check_name(name) is None

@@ -1,25 +1,30 @@
 """HTTP/1.1 over sockets: a bounded number of connections, a thread each (FAULTS S1-S5).
 
-What is asked and what is answered is decided elsewhere (`server.request`, `server.reply`, a
-store); here bytes come and go, and every wait has its limit. The kernel keeps the time of each
-read and write (SO_RCVTIMEO, SO_SNDTIMEO), which spares a poll before each of them.
+What is asked and what is answered is decided elsewhere (`server.request`, `server.front`, a store),
+bytes are moved by `server.channel`; here one follows the other, and every wait has its limit.
 """
 
-import os
 import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from mirror.errors import MirrorError
-from server.answers import Store, Visitor
-from server.reply import Reply, Span, http_date, plain, reply_to
+from server.access_log import AccessLog, combined
+from server.channel import Channel, Pace, SecureChannel, Span, shut
+from server.front import Front
+from server.metrics import Board, Counts
+from server.reply import Reply, http_date, plain
 from server.request import RefusedRequest, Request, parse_head, take_head
+
+if TYPE_CHECKING:
+    import ssl
 
 SPARE = 32
 """Connections beyond the limit that get their 503 with care; further ones get it in passing."""
@@ -27,8 +32,8 @@ SPARE = 32
 LINGER = 2.0
 """Seconds in which a client may still read what it was told before its connection is closed."""
 
-_READ = 16384
-_MORE: int = getattr(socket, "MSG_MORE", 0)
+_SMALL = 16384
+"""Bytes that are sooner copied than sent by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,67 +43,65 @@ class Limits:
     header_timeout: float = 10.0
     """From the first byte of a request (or the connection) to the end of its head."""
     idle_timeout: float = 30.0
-    """Between two requests, and for a reader that takes nothing of its answer."""
+    """Between two requests; and the window in which `min_speed` is looked at."""
     max_connections: int = 1000
+    """Of all workers together."""
+    min_speed: float = 500.0
+    """Bytes a second that a reader of an answer has to take; 0: a byte in each window will do."""
 
 
 @dataclass(slots=True)
 class _Connection:
-    """A client's socket, its address, and what it has sent ahead."""
+    """A client's bytes, its address, and what it has sent ahead."""
 
-    client: socket.socket
+    channel: Channel
     host: str
     buffer: bytearray = field(default_factory=bytearray)
-
-    def read(self, until: float) -> bytes | None:
-        """What has come, `b""` at the end, or None if nothing does before `until` (monotonic)."""
-        seconds = until - time.monotonic()
-        if seconds <= 0:
-            return None
-        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
-        try:
-            return self.client.recv(_READ)
-        except BlockingIOError:
-            return None
-
-
-def _timeval(seconds: float) -> bytes:
-    # Zero would mean for ever.
-    micro = max(1, int(seconds * 1e6))
-    return struct.pack("@ll", *divmod(micro, 1_000_000))
+    begun: float = 0.0
+    """When the request in work had come whole, by the performance counter."""
 
 
 class Server:
     """Serves a store to the connections it is given, until `close`.
 
-    `access_log`: write a line for each request to standard error, in the combined format.
+    `counts`: where this process counts. `log`: gets a line for each request. `tls`: every
+    connection speaks TLS by this context.
     """
 
-    def __init__(self, store: Store, limits: Limits, *, access_log: bool = False) -> None:
-        self._store = store
+    def __init__(
+        self,
+        front: Front,
+        limits: Limits,
+        counts: Counts | None = None,
+        *,
+        log: AccessLog | None = None,
+        tls: "ssl.SSLContext | None" = None,
+    ) -> None:
+        self._front = front
         self._limits = limits
-        self._access_log = access_log
+        self._pace = Pace(limits.idle_timeout, limits.min_speed)
+        self._counts = counts or Board(1).counts(0)
+        self._log = log
+        self._tls = tls
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
         self._closing = False
 
     def take(self, client: socket.socket, host: str) -> None:
         """Serve a new connection in a thread of its own, or refuse it if there are too many."""
-        with self._changed:
-            others = len(self._open)
-            taken = others < self._limits.max_connections + SPARE
-            if taken:
-                self._open.add(client)
-        if not taken:
-            _turn_away(client)
+        others = self._counts.open_everywhere()
+        if others >= self._limits.max_connections + SPARE:
+            self._turn_away(client)
             return
+        with self._changed:
+            self._open.add(client)
+        self._counts.opened()
         full = others >= self._limits.max_connections
-        connection = _Connection(client, host)
         try:
-            threading.Thread(target=self._serve, args=(connection, full), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client, host, full), daemon=True).start()
         except RuntimeError:
             self._leave(client)
-            _turn_away(client)
+            self._turn_away(client)
 
     def close(self) -> None:
         """Let every request that has come be answered, then end the connections and return."""
@@ -106,30 +109,53 @@ class Server:
             self._closing = True
             for client in self._open:
                 # What the client has sent already can still be read; after it comes the end.
-                _shut(client, socket.SHUT_RD)
+                shut(client, socket.SHUT_RD)
             self._changed.wait_for(lambda: not self._open)
 
     def _leave(self, client: socket.socket) -> None:
+        self._counts.closed()
         with self._changed:
             self._open.discard(client)
             self._changed.notify_all()
 
-    def _serve(self, connection: _Connection, full: bool) -> None:
-        client = connection.client
+    def _turn_away(self, client: socket.socket) -> None:
+        """Say 503 without waiting for anything, and close."""
+        self._counts.refused()
         try:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            patience = _timeval(self._limits.idle_timeout)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+            client.setblocking(False)
+            # A handshake would be waiting: in TLS the end of the connection has to say it.
+            if self._tls is None:
+                reply = plain(503, "too many connections")
+                head = _head(reply, chunked=False, keep=False, old=False)
+                client.send(head + bytes(reply.body if isinstance(reply.body, bytes) else b""))
+        except OSError:
+            pass
+        client.close()
+
+    def _channel(self, client: socket.socket) -> Channel:
+        if self._tls is None:
+            return Channel(client, self._pace)
+        return SecureChannel(client, self._pace, self._tls)
+
+    def _serve(self, client: socket.socket, host: str, full: bool) -> None:
+        connection = _Connection(self._channel(client), host)
+        channel = connection.channel
+        try:
+            channel.open(time.monotonic() + self._limits.header_timeout)
             if full:
+                self._counts.refused()
                 self._refuse(connection, RefusedRequest(503, "too many connections"))
             else:
                 self._converse(connection)
-            _linger(connection)
+            channel.finish(LINGER)
+        except TimeoutError:
+            # It takes next to nothing: what the kernel still holds for it would stay there.
+            channel.abort()
         except OSError:
-            # The client has gone, or takes nothing: there is nobody left to tell.
+            # The client has gone, or speaks no TLS: there is nobody left to tell.
             pass
         except Exception as fault:
-            _report(connection, repr(fault))
+            _report(host, repr(fault))
         finally:
             client.close()
             self._leave(client)
@@ -142,6 +168,7 @@ class Server:
                 head = self._receive(connection, fresh)
                 if head is None:
                     return
+                connection.begun = time.perf_counter()
                 request = parse_head(head)
             except RefusedRequest as refused:
                 self._refuse(connection, refused)
@@ -156,7 +183,7 @@ class Server:
         limits = self._limits
         until = time.monotonic() + (limits.header_timeout if begun else limits.idle_timeout)
         while (head := take_head(connection.buffer)) is None:
-            data = connection.read(until)
+            data = connection.channel.read(until)
             if data is None and connection.buffer:
                 raise RefusedRequest(408, f"no whole request in {limits.header_timeout:g} s")
             if not data:
@@ -168,49 +195,62 @@ class Server:
         return head
 
     def _refuse(self, connection: _Connection, refused: RefusedRequest) -> None:
-        self._send(connection, None, plain(refused.status, refused.reason), keep=False)
+        connection.begun = time.perf_counter()
+        reply = plain(refused.status, refused.reason)
+        self._answer(connection, connection.host, None, reply, keep=False)
 
     def _exchange(self, connection: _Connection, request: Request) -> bool:
         """Answer one request. Returns whether the connection can go on."""
+        visitor = self._front.visitor(connection.host, request)
         with ExitStack() as held:
             try:
-                visitor = Visitor(connection.host, request.fields.get("authorization"))
-                found = self._store.find(request.path, request.query, visitor)
-                answer = held.enter_context(found)
-                reply = reply_to(request, answer)
+                reply = self._front.reply(request, visitor, held)
             except MirrorError as fault:
-                _report(connection, f"{request.line}: {fault}")
+                _report(visitor.address, f"{request.line}: {fault}")
                 reply = plain(500, str(fault).partition("\n")[0])
             except Exception as fault:
-                _report(connection, f"{request.line}: {fault!r}")
+                _report(visitor.address, f"{request.line}: {fault!r}")
                 reply = plain(500, "this server has failed; the fault is in its log")
             keep = request.keep_alive() and not self._closing
-            return self._send(connection, request, reply, keep=keep)
+            return self._answer(connection, visitor.address, request, reply, keep=keep)
 
-    def _send(
-        self, connection: _Connection, request: Request | None, reply: Reply, *, keep: bool
+    def _answer(
+        self,
+        connection: _Connection,
+        address: str,
+        request: Request | None,
+        reply: Reply,
+        *,
+        keep: bool,
     ) -> bool:
-        """Send a reply. Returns whether the connection can go on after it."""
+        """Send a reply, count and log it. Returns whether the connection can go on after it."""
         unbounded = reply.length is None and reply.status != 304
         # HTTP/1.0 knows no chunks: there the end of the connection is the end of the body.
         old = request is not None and request.old
         keep = keep and not (unbounded and old)
-        head = _head(reply, chunked=unbounded and not old, keep=keep, old=old)
-        empty = reply.length == 0 or reply.status == 304
-        if empty or (request is not None and request.method == "HEAD"):
-            connection.client.sendall(head)
-            sent, complete = 0, True
-        else:
-            sent = _send_body(connection.client, head, reply, chunked=unbounded and not old)
-            complete = unbounded or sent == reply.length
-        if self._access_log:
-            _write_error(_combined(connection.host, request, reply.status, sent))
-        return keep and complete
+        chunked = unbounded and not old
+        head = _head(reply, chunked=chunked, keep=keep, old=old)
+        channel = connection.channel
+        before = channel.handed + len(head)
+        try:
+            empty = reply.length == 0 or reply.status == 304
+            if empty or (request is not None and request.method == "HEAD"):
+                channel.send(head)
+                return keep
+            sent = _send_body(channel, head, reply, chunked=chunked)
+            return keep and (unbounded or sent == reply.length)
+        finally:
+            # Also of an answer that was not taken to its end.
+            sent = max(0, channel.handed - before)
+            seconds = time.perf_counter() - connection.begun
+            self._counts.answered(request.method if request else "", reply.status, sent, seconds)
+            if self._log:
+                self._log.write(combined(address, request, reply.status, sent))
 
 
 def _head(reply: Reply, *, chunked: bool, keep: bool, old: bool) -> bytes:
     lines = [
-        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
+        _status_line(reply.status),
         f"Date: {http_date(int(time.time()))}",
         *(f"{name}: {value}" for name, value in reply.fields),
         "X-Content-Type-Options: nosniff",
@@ -226,90 +266,41 @@ def _head(reply: Reply, *, chunked: bool, keep: bool, old: bool) -> bytes:
     return "\r\n".join((*lines, "\r\n")).encode("latin-1")
 
 
-def _send_body(client: socket.socket, head: bytes, reply: Reply, *, chunked: bool) -> int:
+@lru_cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
+
+
+def _send_body(channel: Channel, head: bytes, reply: Reply, *, chunked: bool) -> int:
     """Send head and body; returns the bytes of the body that were sent."""
     body = reply.body
     if isinstance(body, bytes):
-        client.sendall(head + body)
+        channel.send(head + body)
         return len(body)
-    client.sendall(head, _MORE)
     if isinstance(body, Span):
-        return _send_span(client, body)
-    return _send_chunks(client, body, chunked=chunked)
+        channel.send(head, more=True)
+        return channel.send_file(body)
+    return _send_chunks(channel, head, body, chunked=chunked)
 
 
-def _send_span(client: socket.socket, span: Span) -> int:
-    sent = 0
-    while sent < span.count:
-        count = os.sendfile(client.fileno(), span.descriptor, span.offset + sent, span.count - sent)
-        if not count:
-            # The file has become shorter under us: the connection ends where it does.
-            break
-        sent += count
-    return sent
-
-
-def _send_chunks(client: socket.socket, chunks: Iterator[bytes], *, chunked: bool) -> int:
+def _send_chunks(channel: Channel, head: bytes, chunks: Iterator[bytes], *, chunked: bool) -> int:
+    """Send head and chunks, the head with the first of them if that is a small one."""
     sent = 0
     for chunk in chunks:
-        client.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+        framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk
+        if head and len(chunk) > _SMALL:
+            channel.send(head, more=True)
+            head = b""
+        channel.send(head + framed if head else framed)
+        head = b""
         sent += len(chunk)
-    if chunked:
-        client.sendall(b"0\r\n\r\n")
+    last = head + b"0\r\n\r\n" if chunked else head
+    if last:
+        channel.send(last)
     return sent
 
 
-def _linger(connection: _Connection) -> None:
-    """End our side and wait for the client's end.
-
-    To close with something unread would reset the connection, and the client might never see the
-    answer that told it why (RFC 9112 section 9.6).
-    """
-    _shut(connection.client, socket.SHUT_WR)
-    until = time.monotonic() + LINGER
-    while connection.read(until):
-        pass
-
-
-def _shut(client: socket.socket, side: int) -> None:
-    try:
-        client.shutdown(side)
-    except OSError:
-        # Already closed from the other end.
-        pass
-
-
-def _turn_away(client: socket.socket) -> None:
-    """Say 503 without waiting for anything, and close."""
-    reply = plain(503, "too many connections")
-    head = _head(reply, chunked=False, keep=False, old=False)
-    try:
-        client.setblocking(False)
-        client.send(head + bytes(reply.body if isinstance(reply.body, bytes) else b""))
-    except OSError:
-        pass
-    client.close()
-
-
-def _combined(host: str, request: Request | None, status: int, sent: int) -> str:
-    """A line of the access log, in the combined format; what a client wrote is made harmless."""
-    fields = request.fields if request else {}
-    asked = (request.line if request else "-", fields.get("referer"), fields.get("user-agent"))
-    line, referer, agent = (_quoted(text or "-") for text in asked)
-    moment = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
-    return f"{host} - - [{moment}] {line} {status} {sent} {referer} {agent}"
-
-
-def _quoted(text: str) -> str:
-    harmless = text.replace("\\", r"\x5c").replace('"', r"\x22")
-    return f'"{harmless.encode("ascii", "backslashreplace").decode()}"'
-
-
-def _report(connection: _Connection, fault: str) -> None:
+def _report(host: str, fault: str) -> None:
     """One line for the operator about a fault on our side."""
-    _write_error(f"server serve: {connection.host}: {fault}".replace("\n", " "))
-
-
-def _write_error(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(f"server serve: {host}: {fault}".replace("\n", " ") + "\n")
     sys.stderr.flush()

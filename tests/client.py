@@ -132,7 +132,7 @@ class MirrorSite:
 @contextmanager
 def serving(directory: Path, *, static: bool = False) -> Iterator[str]:
     """Serve a tree by `python -m server serve`, or as a `static` web server does; gives the URL."""
-    ours = ["server", "serve", "--dsroot", str(directory), "--port", "0"]
+    ours = ["server", "serve", "--static", str(directory), "--port", "0"]
     plain = ["http.server", "0", "--bind", "127.0.0.1", "--directory", str(directory)]
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", *(plain if static else ours)],

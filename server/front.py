@@ -1,0 +1,120 @@
+"""From a request to its reply: who asks, below which path the store stands, and what stands beside.
+
+What is beside the store: `/healthz`, which says whether it can answer, and `/metrics`. Both are at
+the root, whatever the base path is.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from mirror.errors import MirrorError
+from server.answers import TEXT, Moved, Store, Visitor
+from server.metrics import MEDIA
+from server.reply import Reply, plain, reply_to, text
+from server.request import Request
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+    Network = IPv4Network | IPv6Network
+
+HEALTH = "/healthz"
+METRICS = "/metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Where the store stands, and who stands in front of us.
+
+    `base`: the names of the base path, none for the root. `accel`: see `server.reply.reply_to`.
+    `proxies`: networks of the proxies whose X-Forwarded-For is believed. `numbers`: makes the text
+    of `/metrics`; None: there is no such URL.
+    """
+
+    store: Store
+    base: tuple[str, ...] = ()
+    accel: str | None = None
+    proxies: "tuple[Network, ...]" = ()
+    numbers: Callable[[], str] | None = None
+
+    def visitor(self, peer: str, request: Request) -> Visitor:
+        """Who asks, for a request that came over a connection from `peer`."""
+        forwarded = request.fields.get("x-forwarded-for") if self.proxies else None
+        address = behind(peer, forwarded, self.proxies) if forwarded else peer
+        return Visitor(address, request.fields.get("authorization"))
+
+    def reply(self, request: Request, visitor: Visitor, held: ExitStack) -> Reply:
+        """The reply to a request. `held` keeps open what it needs; raises as `Store.find` does."""
+        if request.path == HEALTH:
+            return self._health(visitor)
+        if request.path == METRICS and self.numbers is not None:
+            return text(MEDIA, self.numbers())
+        path = self._below(request.path)
+        if path is None:
+            return plain(404, "nothing of this name")
+        if not path:
+            return reply_to(request, Moved(self._prefix() + "/"))
+        answer = held.enter_context(self.store.find(path, request.query, visitor))
+        if isinstance(answer, Moved):
+            answer = Moved(self._prefix() + answer.location)
+        return reply_to(request, answer, self.accel)
+
+    def _health(self, visitor: Visitor) -> Reply:
+        try:
+            with self.store.find("/index.txt", "", visitor):
+                return text(TEXT, "ok\n")
+        except MirrorError as fault:
+            return plain(503, str(fault).partition("\n")[0])
+
+    def _below(self, path: str) -> str | None:
+        """The part of a path below the base, still encoded, or None for what is elsewhere."""
+        if not self.base:
+            return path
+        _, *names = path.split("/")
+        count = len(self.base)
+        if tuple(unquote(name, "latin-1") for name in names[:count]) != self.base:
+            return None
+        return "".join(f"/{name}" for name in names[count:])
+
+    def _prefix(self) -> str:
+        return "".join(f"/{quote(name, safe='')}" for name in self.base)
+
+
+def behind(peer: str, forwarded: str, proxies: "tuple[Network, ...]") -> str:
+    """The address that the proxies nearest to us have seen.
+
+    Each proxy adds to the right of X-Forwarded-For whom it was asked by, so only what trusted ones
+    have added counts: from the right, the first address that is no trusted proxy's. A list with
+    junk in that part is not believed at all.
+    """
+    found = _address(peer)
+    if found is None or not _within(found, proxies):
+        return peer
+    for element in reversed(forwarded.split(",")):
+        found = _address(element.strip(" \t"))
+        if found is None:
+            return peer
+        if not _within(found, proxies):
+            break
+    return str(found)
+
+
+def _address(text: str) -> "IPv4Address | IPv6Address | None":
+    from ipaddress import IPv6Address, ip_address
+
+    # A zone after % may hold anything, and means nothing on another machine.
+    if "%" in text:
+        return None
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return mapped or found
+
+
+def _within(address: "IPv4Address | IPv6Address", networks: "tuple[Network, ...]") -> bool:
+    return any(address in network for network in networks)

@@ -1,0 +1,141 @@
+"""`python -m server nginx-conf`: a configuration with which nginx sends the files itself.
+
+nginx asks `serve --accel` for every URL. A list comes back as it is; for a file comes, after all
+checks, where it stands below DATA_STORE_ROOT, and nginx sends it from there, in one piece or in
+ranges. So our processes answer lists and decide who may have what, and never carry a file.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from mirror.errors import ConfigError
+from server.site import add_site_options, read_site
+
+ACCEL = "/_files"
+"""The prefix that `serve --accel` and the configuration must have in common."""
+
+# What neither a quote nor a variable of nginx is made of.
+_HARMLESS = re.compile(r"[^\x00-\x1f\x7f\"'\\${};]+")
+_HOSTS = re.compile(r"[A-Za-z0-9._:*\[\] -]+")
+
+_CONFIGURATION = """\
+# For the http block of nginx: a file in conf.d/ or sites-enabled/.
+# It wants, behind it:
+#   python -m server serve --dsroot {root} --accel {accel} \\
+#       --trusted-proxy 127.0.0.1/32{base_option} …
+
+upstream datastore {{
+{servers}
+    keepalive 32;
+}}
+
+server {{
+    listen {listen};
+    server_name {server_name};
+{tls}
+    location {base}/ {{
+        proxy_pass http://datastore;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        # The one address that nginx has seen itself; what the client says of itself is dropped.
+        proxy_set_header X-Forwarded-For $remote_addr;
+        # Nothing has a body here.
+        client_max_body_size 1k;
+    }}
+
+    # Counts are for the inside.
+    location = /metrics {{
+        return 404;
+    }}
+
+    # Only by the word of serve: asked for from outside, this is a 404.
+    location {accel}/ {{
+        internal;
+        alias "{root}/";
+        sendfile on;
+        tcp_nopush on;
+        # The md5 sum, which serve has named, in place of nginx's own.
+        etag off;
+        add_header ETag $upstream_http_etag;
+        add_header X-Content-Type-Options nosniff;
+    }}
+}}
+"""
+
+_TLS = """\
+    ssl_certificate "{cert}";
+    ssl_certificate_key "{key}";
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Print the configuration; returns the exit status. Raises ConfigError for bad options."""
+    options = _options(argv)
+    site = read_site(options)
+    print(
+        configuration(
+            site.root,
+            upstreams=options.upstream or ["127.0.0.1:8080"],
+            listen=options.listen or ("443 ssl" if options.cert else "80"),
+            server_name=options.server_name,
+            base=options.base_path.rstrip("/"),
+            certificate=(options.cert, options.key) if options.cert or options.key else None,
+        ),
+        end="",
+    )
+    return 0
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m server nginx-conf", description=__doc__)
+    add_site_options(parser)
+    add = parser.add_argument
+    add("--upstream", metavar="HOST:PORT", action="append",
+        help="where serve listens; repeat it for several (default: 127.0.0.1:8080)")  # fmt: skip
+    add("--listen", metavar="PORT",
+        help="what nginx's listen directive gets (default: 80, with --cert 443 ssl)")  # fmt: skip
+    add("--server-name", metavar="NAME", default="_", help="the host's name (default: any)")
+    add("--base-path", metavar="/PATH", default="", help="as given to serve")
+    add("--cert", metavar="FILE", help="the certificate with its chain, for https")
+    add("--key", metavar="FILE", help="the certificate's key")
+    return parser.parse_args(argv)
+
+
+def configuration(
+    root: Path,
+    *,
+    upstreams: list[str],
+    listen: str,
+    server_name: str,
+    base: str,
+    certificate: tuple[str | None, str | None] | None,
+) -> str:
+    """The text of the configuration. Raises ConfigError for what cannot stand in one."""
+    problems = [
+        f"{option}: cannot be written into a configuration of nginx: {value!r}"
+        for option, value, allowed in (
+            ("DATA_STORE_ROOT", str(root), _HARMLESS),
+            ("--listen", listen, _HOSTS),
+            ("--server-name", server_name, _HOSTS),
+            ("--base-path", base or "/", re.compile(r"/[A-Za-z0-9_+.:/-]*")),
+            *(("--upstream", upstream, _HOSTS) for upstream in upstreams),
+            *(("--cert, --key", part, _HARMLESS) for part in certificate or () if part),
+        )
+        if not allowed.fullmatch(value)
+    ]
+    if certificate and not all(certificate):
+        problems.append("--cert and --key go together")
+    if problems:
+        raise ConfigError(problems)
+    return _CONFIGURATION.format(
+        root=root,
+        accel=ACCEL,
+        base=base,
+        base_option=f" --base-path {base}" if base else "",
+        servers="\n".join(f"    server {upstream};" for upstream in upstreams),
+        listen=listen,
+        server_name=server_name,
+        tls=_TLS.format(cert=certificate[0], key=certificate[1]) if certificate else "",
+    )

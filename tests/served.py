@@ -1,0 +1,175 @@
+"""The server half as a process with any options, and how tests speak to it."""
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from client import PATIENCE, PROJECT
+
+HOST = b"Host: x\r\n"
+
+
+@dataclass
+class Answer:
+    """What came back for a request."""
+
+    status: int
+    fields: http.client.HTTPMessage
+    body: bytes
+
+
+@dataclass
+class Process:
+    """A server that runs: where it listens, and what it has said at its end."""
+
+    port: int
+    line: str
+    process: subprocess.Popen[bytes]
+    tls: ssl.SSLContext | None = None
+    output: str = ""
+    errors: str = ""
+
+    def connect(self, *, receive_buffer: int = 0) -> socket.socket:
+        """A connection as it is; `receive_buffer`: bytes that the kernel takes for us at most."""
+        client = socket.socket()
+        client.settimeout(PATIENCE)
+        if receive_buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        client.connect(("127.0.0.1", self.port))
+        return client
+
+    def speak(self, *, receive_buffer: int = 0) -> socket.socket:
+        """A connection on which HTTP can be spoken: in TLS where the server speaks it.
+
+        In TLS an end that the server has not announced raises SSLEOFError.
+        """
+        client = self.connect(receive_buffer=receive_buffer)
+        if not self.tls:
+            return client
+        return self.tls.wrap_socket(client, server_hostname="localhost", suppress_ragged_eofs=False)
+
+    def ask(self, data: bytes) -> bytes:
+        """Everything that comes back for `data`, until the server closes."""
+        with self.speak() as client:
+            client.sendall(data)
+            if not self.tls:
+                client.shutdown(socket.SHUT_WR)
+            return read_all(client)
+
+    def get(self, path: str, method: str = "GET", **fields: str) -> Answer:
+        """The answer to one request on a connection of its own."""
+        where = ("localhost" if self.tls else "127.0.0.1", self.port)
+        connection = (
+            http.client.HTTPSConnection(*where, timeout=PATIENCE, context=self.tls)
+            if self.tls
+            else http.client.HTTPConnection(*where, timeout=PATIENCE)
+        )
+        names = {name.replace("_", "-"): value for name, value in fields.items()}
+        connection.request(method, path, headers=names)
+        response = connection.getresponse()
+        answer = Answer(response.status, response.headers, response.read())
+        connection.close()
+        return answer
+
+    def threads(self) -> int:
+        """How many threads the server has now."""
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+
+def read_all(client: socket.socket) -> bytes:
+    """What comes until the end."""
+    received = bytearray()
+    while chunk := client.recv(65536):
+        received += chunk
+    return bytes(received)
+
+
+def status_of(answer: bytes) -> int:
+    """The status of an answer as it came; 0 where none did."""
+    found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
+    return int(found[1]) if found else 0
+
+
+@contextmanager
+def serving(
+    store: Path, *options: str, tls: ssl.SSLContext | None = None, as_option: str = "--static"
+) -> Iterator[Process]:
+    """Serve a store with these options, and end the server in order after the block.
+
+    `tls`: how a client of it speaks TLS, for a server that has --cert among its options.
+    """
+    command = [sys.executable, "-m", "server", "serve", as_option, str(store), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, *options], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline().decode()
+    found = re.search(r":(\d+)/\S*$", line)
+    if not found:
+        process.kill()
+        raise AssertionError(f"no address: {line!r}, {process.communicate()[1]!r}")
+    running = Process(int(found[1]), line, process, tls)
+    try:
+        yield running
+        process.send_signal(signal.SIGTERM)
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        output, errors = process.communicate(timeout=PATIENCE)
+        running.output, running.errors = output.decode(), errors.decode()
+
+
+def run_server(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Run `python -m server` to its end; returns status, standard output and standard error."""
+    kept = {name: value for name, value in os.environ.items() if name != "DATA_STORE_ROOT"}
+    done = subprocess.run(
+        [sys.executable, "-m", "server", *arguments],
+        capture_output=True, text=True, timeout=PATIENCE, env=kept | environment, cwd=PROJECT,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate for localhost and its key, as files, and a client that trusts it."""
+
+    cert: Path
+    key: Path
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """How the server is told."""
+        return ("--cert", str(self.cert), "--key", str(self.key))
+
+    def client(self) -> ssl.SSLContext:
+        """How a client speaks to it."""
+        return ssl.create_default_context(cafile=str(self.cert))
+
+
+def make_pair(directory: Path, name: str) -> Pair:
+    """A certificate that signs itself; skips the test where there is no openssl."""
+    if not shutil.which("openssl"):
+        pytest.skip("the command openssl is not installed: no certificates")
+    pair = Pair(directory / f"{name}.pem", directory / f"{name}.key")
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-noenc", "-days", "3650", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-keyout", str(pair.key), "-out", str(pair.cert),
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return pair

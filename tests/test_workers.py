@@ -1,0 +1,268 @@
+"""Several processes behind one port: together one server, whatever happens to one of them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from client import PATIENCE, PROJECT, wait_for
+from served import HOST, Process, make_pair, read_all, run_server, serving, status_of
+
+from server.sample import SampleFile, write_fileset, write_product_list, write_root_list
+
+DATA = bytes(range(256)) * 4
+FILE = "/gpc1/f/image.fits"
+GET_FILE = f"GET {FILE} HTTP/1.1\r\n".encode() + HOST
+HEAD = b"HEAD /index.txt HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A product with a fileset of one file."""
+    root = tmp_path_factory.mktemp("store")
+    fileset = write_fileset(root, "gpc1", "f", [SampleFile("image.fits", DATA, "fits")])
+    write_product_list(root, "gpc1", [fileset], [])
+    write_root_list(root, [])
+    return root
+
+
+def workers_of(server: Process) -> list[int]:
+    """The process ids of a server's workers."""
+    pid = server.process.pid
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def runs(pid: int) -> bool:
+    """Say whether a process is there and not just waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def asleep(server: Process) -> Callable[[], bool]:
+    """Whether no worker has a connection: none has a thread besides its first."""
+    return lambda: all(len(os.listdir(f"/proc/{pid}/task")) == 1 for pid in workers_of(server))
+
+
+def numbers(server: Process) -> dict[str, float]:
+    pairs = re.findall(r"^(\S+) ([0-9.]+)$", server.get("/metrics").body.decode(), re.MULTILINE)
+    return {name: float(value) for name, value in pairs}
+
+
+# --- together --------------------------------------------------------------------------------
+
+
+def test_first_line_comes_once_and_all_serve(store: Path) -> None:
+    with serving(store, "--workers", "3") as server:
+        assert server.line == f"serving {store} at http://127.0.0.1:{server.port}/\n"
+        workers = workers_of(server)
+        assert len(workers) == 3
+        for stopped in workers:
+            others = [pid for pid in workers if pid != stopped]
+            # Each answers while the others are stopped.
+            for pid in others:
+                os.kill(pid, signal.SIGSTOP)
+            assert server.get(FILE).body == DATA
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+    assert (server.process.returncode, server.output, server.errors) == (0, "", "")
+    assert not any(map(runs, workers))
+
+
+def test_one_worker_is_no_other_process(store: Path) -> None:
+    with serving(store, "--workers", "1") as server:
+        assert workers_of(server) == []
+
+
+def test_numbers_are_the_sum_of_all(store: Path) -> None:
+    with serving(store, "--workers", "3", "--metrics") as server:
+        held = []
+        for stopped in workers_of(server):
+            others = [pid for pid in workers_of(server) if pid != stopped]
+            for pid in others:
+                os.kill(pid, signal.SIGSTOP)
+            held.append(server.connect())
+            held[-1].sendall(HEAD)
+            assert status_of(held[-1].recv(65536)) == 200
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+        # An answer is counted when it has been sent, which may be after it has come.
+        heads = 'datastore_requests_total{method="HEAD",code="2xx"}'
+        wait_for(lambda: numbers(server)[heads] == 3)
+        wait_for(lambda: numbers(server)["datastore_connections_open"] == 4)
+        assert numbers(server)["datastore_workers"] == 3
+        for client in held:
+            client.close()
+        wait_for(asleep(server))
+        assert numbers(server)["datastore_connections_open"] == 1
+
+
+def test_limit_of_connections_holds_for_all_together(store: Path) -> None:
+    with serving(store, "--workers", "2", "--max-connections", "4") as server:
+        held = [server.connect() for _ in range(4)]
+        for client in held:
+            client.sendall(HEAD)
+            assert status_of(client.recv(4096)) == 200
+        refused = server.ask(GET_FILE + b"\r\n")
+        assert status_of(refused) == 503
+        assert re.search(rb"\r\nRetry-After: \d+\r\n", refused)
+        for client in held:
+            client.close()
+        wait_for(lambda: server.get(FILE).status == 200)
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"PUT / HTTP/1.1\r\n" + HOST + b"\r\n", 405),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 200 + b"\r\n", 431),
+    ],
+    ids=["405", "414", "431"],
+)
+def test_refusals_are_the_same(store: Path, data: bytes, status: int) -> None:
+    with serving(store, "--workers", "2") as server:
+        answers = [server.ask(data) for _ in range(8)]
+    assert {status_of(answer) for answer in answers} == {status}
+    assert all((b"\r\nAllow: GET, HEAD\r\n" in answer) == (status == 405) for answer in answers)
+    assert server.errors == ""
+
+
+def test_slow_sender_is_told(store: Path) -> None:
+    options = ("--workers", "2", "--header-timeout", "0.2")
+    with serving(store, *options) as server, server.connect() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost:")
+        assert status_of(read_all(client)) == 408
+
+
+def test_all_write_to_one_log(store: Path, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    pair = make_pair(tmp_path, "localhost")
+    options = ("--workers", "2", "--access-log", str(log), *pair.options)
+    with serving(store, *options, tls=pair.client()) as server:
+        for number in range(20):
+            assert server.get(FILE, User_Agent=f"{number:02}").body == DATA
+    agents = sorted(re.findall(r' 200 1024 "-" "(\d\d)"\n', log.read_text()))
+    assert agents == [f"{number:02}" for number in range(20)]
+    assert log.read_text().count("\n") == 20
+
+
+# --- one of them dies ------------------------------------------------------------------------
+
+
+def test_worker_that_dies_is_started_again_and_told(store: Path) -> None:
+    with serving(store, "--workers", "2", "--metrics") as server:
+        client = server.connect()
+        client.sendall(HEAD)
+        assert status_of(client.recv(4096)) == 200
+        before = workers_of(server)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: len(set(workers_of(server)) - set(before)) == 2)
+        # The connections that have gone with them are no longer counted.
+        wait_for(lambda: numbers(server)["datastore_connections_open"] == 1)
+        assert server.get(FILE).body == DATA
+        client.close()
+    assert server.process.returncode == 0
+    told = [
+        f"server serve: worker {number} (process {pid}) ended by signal 9; starting it again"
+        for number, pid in enumerate(before)
+    ]
+    assert sorted(server.errors.splitlines()) == told
+    assert server.output == ""
+
+
+def test_worker_that_is_ended_by_itself_finishes_and_is_started_again(store: Path) -> None:
+    with serving(store, "--workers", "1") as alone, serving(store, "--workers", "2") as server:
+        assert alone.get(FILE).status == 200
+        first = workers_of(server)[0]
+        os.kill(first, signal.SIGTERM)
+        wait_for(lambda: first not in workers_of(server) and len(workers_of(server)) == 2)
+        assert server.get(FILE).status == 200
+    assert f"worker 0 (process {first}) ended by status 0" in server.errors
+
+
+def test_store_that_cannot_be_opened_is_told_once(store: Path) -> None:
+    program = """if True:
+        import sys
+        from mirror.errors import ConfigError
+        from server import __main__, serve
+        def broken():
+            raise ConfigError(["no such catalogue"])
+        serve.open_store = lambda options: (None, broken)
+        sys.exit(__main__.main(["serve", "--port", "0", "--workers", "3", "--static", sys.argv[1]]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(store)],
+        cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "serve: no such catalogue\n"
+
+
+def test_port_that_is_taken_is_told(store: Path) -> None:
+    with serving(store) as server:
+        options = ("--port", str(server.port), "--workers", "2", "--static", str(store))
+        code, output, errors = run_server("serve", *options)
+    assert (code, output) == (2, "")
+    assert f"port {server.port}" in errors
+
+
+# --- the end ---------------------------------------------------------------------------------
+
+
+def big_file(root: Path) -> int:
+    write_fileset(root, "p", "f", [SampleFile("big.fits", b"", "fits")])
+    size = 64 * 1024 * 1024
+    os.truncate(root / "p/f/big.fits", size)
+    return size
+
+
+@pytest.mark.parametrize("to_all", [False, True], ids=["to the parent", "to all of them"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_is_in_work_is_finished(tmp_path: Path, number: signal.Signals, to_all: bool) -> None:
+    size = big_file(tmp_path)
+    with serving(tmp_path, "--workers", "2") as server:
+        with server.connect() as client, server.connect() as idle:
+            client.sendall(b"GET /p/f/big.fits HTTP/1.1\r\n" + HOST + b"\r\n")
+            count = len(client.recv(1000).partition(b"\r\n\r\n")[2])
+            # As a terminal sends SIGINT, and systemd SIGTERM.
+            for pid in (*(workers_of(server) if to_all else ()), server.process.pid):
+                os.kill(pid, number)
+            assert read_all(idle) == b""
+            while chunk := client.recv(1 << 20):
+                count += len(chunk)
+        assert count == size
+        assert server.process.wait(PATIENCE) == 0
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+    assert server.errors == ""
+
+
+def test_second_signal_kills(tmp_path: Path) -> None:
+    big_file(tmp_path)
+    with serving(tmp_path, "--workers", "2") as server, server.connect() as client:
+        client.sendall(b"GET /p/f/big.fits HTTP/1.1\r\n" + HOST + b"\r\n")
+        client.recv(1)
+        workers = workers_of(server)
+        server.process.terminate()
+        wait_for(lambda: sum(map(runs, workers)) == 1)
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) == -signal.SIGTERM
+        wait_for(lambda: not any(map(runs, workers)))
+
+
+def test_workers_do_not_outlive_a_parent_that_was_killed(store: Path) -> None:
+    with serving(store, "--workers", "3") as server:
+        workers = workers_of(server)
+        os.kill(workers[0], signal.SIGKILL)
+        wait_for(lambda: workers[0] not in workers_of(server) and len(workers_of(server)) == 3)
+        workers = workers_of(server)
+        server.process.kill()
+        wait_for(lambda: not any(map(runs, workers)))
+        assert server.process.wait(PATIENCE) == -signal.SIGKILL
