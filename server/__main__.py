@@ -16,12 +16,12 @@ class Command:
 
 
 COMMANDS = {
-    "nginx-conf": Command("server.nginx", "print a configuration for nginx in front of serve"),
+    "dsprodtool": Command("server.dsprodtool", "add, change and delete products"),
+    "dsreg": Command("server.dsreg", "register filesets, and withdraw them"),
     "serve": Command("server.serve", "serve a Data Store over HTTP"),
     "user": Command("server.user", "add, change, delete and list users"),
     "network": Command("server.network", "add, delete and list networks that may have products"),
-    "dsprodtool": Command("server.dsprodtool", "add, change and delete products"),
-    "dsreg": Command("server.dsreg", "register filesets, and withdraw them"),
+    "nginx-conf": Command("server.nginx", "print a configuration for nginx in front of serve"),
     "sample": Command("server.sample", "build a sample Data Store, or add filesets to it"),
     "demo": Command("server.demo", "show it all: serve a sample store and mirror it"),
 }
@@ -63,6 +63,16 @@ def run(name: str, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+def dsprodtool() -> int:
+    """The installed command of this name."""
+    return run("dsprodtool", sys.argv[1:])
+
+
+def dsreg() -> int:
+    """The installed command of this name."""
+    return run("dsreg", sys.argv[1:])
 
 
 def usage() -> str:

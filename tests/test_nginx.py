@@ -180,6 +180,7 @@ def test_a_linked_file_is_sent_as_well(port: int) -> None:
         ("/gpc1/o1/a+b.fits", "GET", {"If_None_Match": f'"{MD5}"'}, 304, b""),
         ("/gpc1/o1/a+b.fits", "GET", {"If_None_Match": '"another"'}, 200, CONTENT),
         ("/gpc1/o1/a+b.fits", "GET", {"If_Match": '"another"'}, 412, None),
+        ("/gpc1/o1/a+b.fits", "GET", {"If_Match": f'"{MD5}"'}, 200, CONTENT),
         ("/gpc1/o1/unregistered.txt", "GET", {}, 404, None),
         ("/gpc1/o1/nothing.fits", "GET", {}, 404, None),
         ("/_files/gpc1/o1/a+b.fits", "GET", {}, 404, None),
@@ -194,7 +195,7 @@ def test_a_linked_file_is_sent_as_well(port: int) -> None:
     ],
     ids=[
         "head", "escaped", "range", "suffix", "beyond", "if-range", "if-range changed",
-        "unchanged", "changed", "if-match changed", "not registered", "missing", "internal",
+        "unchanged", "changed", "if-match changed", "if-match", "not registered", "missing", "internal",
         "catalogue by prefix", "catalogue", "traversal", "closed file", "closed list", "healthz",
         "metrics", "method",
     ],
