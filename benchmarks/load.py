@@ -17,7 +17,7 @@ class _Caller:
 
     address: tuple[str, int]
     request: bytes
-    socket: socket.socket = field(init=False)
+    client: socket.socket = field(init=False)
     buffer: bytearray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -25,18 +25,18 @@ class _Caller:
 
     def call(self) -> None:
         """Connect and ask."""
-        self.socket = socket.create_connection(self.address, 30)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.client = socket.create_connection(self.address, 30)
+        self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.ask()
 
     def ask(self) -> None:
         """Ask once more."""
         self.buffer = bytearray()
-        self.socket.sendall(self.request)
+        self.client.sendall(self.request)
 
     def answered(self) -> bool | None:
         """Take what has come. True when the answer is whole, None when the connection has ended."""
-        data = self.socket.recv(_BUFFER)
+        data = self.client.recv(_BUFFER)
         if not data:
             return None
         self.buffer += data
@@ -62,7 +62,7 @@ def requests_a_second(url: str, seconds: float, connections: int) -> float:
     with selectors.DefaultSelector() as ready, ExitStack() as opened:
         for _ in range(connections):
             caller = _Caller(address, request)
-            ready.register(caller.socket, selectors.EVENT_READ, caller)
+            ready.register(caller.client, selectors.EVENT_READ, caller)
         begun = time.monotonic()
         while (now := time.monotonic()) < begun + seconds:
             for key, _ in ready.select(1):
@@ -71,15 +71,15 @@ def requests_a_second(url: str, seconds: float, connections: int) -> float:
                 if state is None:
                     # Without keep-alive the end of the connection is the end of the answer.
                     answers += bool(caller.buffer)
-                    ready.unregister(caller.socket)
-                    caller.socket.close()
+                    ready.unregister(caller.client)
+                    caller.client.close()
                     caller.call()
-                    ready.register(caller.socket, selectors.EVENT_READ, caller)
+                    ready.register(caller.client, selectors.EVENT_READ, caller)
                 elif state and b"connection: close" not in caller.buffer[:400].lower():
                     answers += 1
                     caller.ask()
         for key in list(ready.get_map().values()):
-            opened.callback(key.data.socket.close)
+            opened.callback(key.data.client.close)
     return answers / (now - begun)
 
 

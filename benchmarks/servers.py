@@ -161,7 +161,7 @@ def _python(arguments: list[str], directory: Path) -> Iterator[Server]:
     ) as process:
         assert process.stdout
         try:
-            found = re.search(r"http://[^ )]+", process.stdout.readline())
+            found = re.search(r"http://[^\s)]+", process.stdout.readline())
             assert found, "the server does not start"
             yield Server(found[0], (process.pid,))
         finally:

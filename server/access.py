@@ -76,6 +76,11 @@ _EVERYBODY = Verdict(None, private=False)
 _ADMITTED = Verdict(None, private=True)
 
 
+def _challenged(rules: Rules) -> Verdict:
+    reason = f"{rules.product} is for its users: a name and the right password are needed"
+    return Verdict(Denied(reason, challenge=True), private=True)
+
+
 # Passwords
 
 
@@ -192,26 +197,43 @@ class Gate:
 
         Raises LocalError where the database fails, or a password waits too long for its turn.
         """
-        return self.look_up(database, product, visitor)()
+        rules = rules_of(database, product, user_of(visitor.authorization))
+        return self.decide(rules, visitor)
 
     def look_up(
         self, database: Database, product: Product, visitor: Visitor
-    ) -> Callable[[], Verdict]:
-        """`judge` in two halves: what is returned may take its time, but not the database."""
+    ) -> "Verdict | Callable[[], Verdict]":
+        """`judge`, without keeping the database while a password is verified.
+
+        What takes its time comes back as something to be called when the database is given back.
+        """
         rules = rules_of(database, product, user_of(visitor.authorization))
-        return lambda: self.decide(rules, visitor)
+        return self._at_once(rules, visitor) or (lambda: self.decide(rules, visitor))
 
     def decide(self, rules: Rules, visitor: Visitor) -> Verdict:
         """Whether `rules`, looked up for the visitor's `user_of`, let it have the product."""
+        verdict = self._at_once(rules, visitor)
+        if verdict is None:
+            admitted = self._admits(rules, visitor.authorization)
+            verdict = _ADMITTED if admitted else _challenged(rules)
+        return verdict
+
+    def _at_once(self, rules: Rules, visitor: Visitor) -> Verdict | None:
+        """The verdict, unless a password has to be verified for it."""
         if not rules.networks and not rules.by_user:
             return _EVERYBODY
         if rules.networks and not lies_in(visitor.address, rules.networks):
             reason = f"{rules.product} is not for the network that this request comes from"
             return Verdict(Denied(reason, challenge=False), private=True)
-        if rules.by_user and not self._admits(rules, visitor.authorization):
-            reason = f"{rules.product} is for its users: a name and the right password are needed"
-            return Verdict(Denied(reason, challenge=True), private=True)
-        return _ADMITTED
+        if not rules.by_user:
+            return _ADMITTED
+        claimed = credentials_of(visitor.authorization)
+        if claimed is None:
+            return _challenged(rules)
+        if rules.granted and rules.password is not None:
+            digest = self._digest(claimed.password, rules.password)
+            return _ADMITTED if self._remembers(digest) else None
+        return None
 
     def _admits(self, rules: Rules, authorization: str | None) -> bool:
         claimed = credentials_of(authorization)
@@ -222,7 +244,7 @@ class Gate:
         return right and rules.granted and rules.password is not None
 
     def _right_password(self, password: bytes, stored: str) -> bool:
-        digest = hmac.digest(self._key, stored.encode() + b"\0" + password, "sha256")
+        digest = self._digest(password, stored)
         if self._remembers(digest):
             return True
         if not self._turns.acquire(timeout=_TURN):
@@ -235,6 +257,9 @@ class Gate:
         if right:
             self._remember(digest)
         return right
+
+    def _digest(self, password: bytes, stored: str) -> bytes:
+        return hmac.digest(self._key, stored.encode() + b"\0" + password, "sha256")
 
     def _remembers(self, digest: bytes) -> bool:
         with self._lock:

@@ -163,8 +163,8 @@ def measure_files(database: Database, fileset: Fileset) -> tuple[int, int]:
 
 
 def type_columns(database: Database) -> dict[str, tuple[str, ...]]:
-    """The labels of each file type's own columns."""
-    rows = database.rows(f"SELECT type, {TYPE_COLS} FROM dsFileType")
+    """The labels of the own columns of each file type that has any."""
+    rows = database.rows(f"SELECT type, {TYPE_COLS} FROM dsFileType WHERE type_col_0 IS NOT NULL")
     return {row[0]: tuple(str(label) for label in trimmed(row[1:])) for row in rows}
 
 

@@ -259,12 +259,17 @@ class Postgres(Database):
 class Pool:
     """Connections that threads borrow for a moment, at most `size` of them.
 
-    A thread that asks for one more waits until another one is given back.
+    A thread that asks for one more waits until another one is given back. By default they are few
+    for a file, whose readers compute and do not wait: sixteen threads at once, each handing the
+    interpreter to another with every statement, answer a third of what two do. A server is waited
+    for, and gets more.
     """
 
-    def __init__(self, place: Place, size: int = 16) -> None:
+    def __init__(self, place: Place, size: int | None = None) -> None:
         self._place = place
         self._free: list[tuple[float, Database]] = []
+        if size is None:
+            size = 2 if isinstance(place, SqliteFile) else 16
         self._turns = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
 

@@ -11,6 +11,7 @@ a database is asked, and whatever is not one of these is nothing (FAULTS S1).
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from mirror.listing import INDEX, check_name
@@ -67,6 +68,8 @@ class FileUrl:
 Url = ListUrl | PageUrl | DirectoryUrl | FileUrl
 
 
+# A mirror asks for the same few paths again and again; bounded, because others ask for anything.
+@lru_cache(maxsize=1024)
 def parse_url(path: str) -> Url | None:
     """What a path names that begins with `/` and is still percent-encoded; None: nothing."""
     *parents, last = (unquote(segment, "latin-1") for segment in path[1:].split("/"))

@@ -122,7 +122,12 @@ def _registered(site: Site) -> Callable[[], Store]:
     # An empty directory may be served before its first product is made; any other one without a
     # catalogue is rather a mistake.
     open_catalogue(site.database, create=not any(site.root.iterdir())).close()
-    return lambda: RegisteredStore(site.root, Pool(site.database), site.link_roots, Gate().look_up)
+
+    def store() -> Store:
+        pool, pages = Pool(site.database), Pool(site.database)
+        return RegisteredStore(site.root, pool, site.link_roots, Gate().look_up, pages)
+
+    return store
 
 
 def _tls(cert: str, key: str | None) -> "ssl.SSLContext":

@@ -44,7 +44,7 @@ from server.lists import file_list, fileset_list, root_list
 if TYPE_CHECKING:
     from server.access import Verdict
 
-    Judge = Callable[[Database, Product, Visitor], Callable[[], Verdict]]
+    Judge = Callable[[Database, Product, Visitor], Verdict | Callable[[], Verdict]]
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A FIFO must not hold the request for ever.
@@ -65,15 +65,22 @@ class RegisteredStore:
     """The store below `root` whose catalogue `pool` leads to. Safe to use from many threads.
 
     `link_roots`: the directories below which the targets of links must lie; None: anywhere.
-    `judge` says who may have a product, in two halves: it looks up what it needs, and returns what
-    decides by it when called, which may take its time but no connection to the catalogue.
+    `judge` says who may have a product; what takes its time it returns as something to be called
+    when the connection is given back. `pages`: connections for the pages alone, because to sort a
+    long list takes a second in which lists and files must not wait; None: those of `pool`.
     """
 
     def __init__(
-        self, root: Path, pool: Pool, link_roots: tuple[Path, ...] | None, judge: "Judge"
+        self,
+        root: Path,
+        pool: Pool,
+        link_roots: tuple[Path, ...] | None,
+        judge: "Judge",
+        pages: Pool | None = None,
     ) -> None:
         self._root = root
         self._pool = pool
+        self._pages = pages or pool
         self._link_roots = link_roots
         self._judge = judge
 
@@ -107,24 +114,32 @@ class RegisteredStore:
             yield answer
 
     def _look_up(self, url: Url, query: str, visitor: Visitor) -> Answer | _Registered:
+        pool = self._pages if isinstance(url, PageUrl) else self._pool
         if not url.names:
-            with self._pool.borrow() as database, database.read():
+            with pool.borrow() as database, database.read():
                 is_list = isinstance(url, ListUrl)
                 return root_list(database) if is_list else browse.root_page(database, query)
-        with self._pool.borrow() as database, database.read():
+        with pool.borrow() as database, database.read():
             judged = find_product(database, url.names[0])
             if judged is None:
                 return NOTHING
-            decide = self._judge(database, judged, visitor)
-        verdict = decide()
-        if verdict.denied:
-            return verdict.denied
-        with self._pool.borrow() as database, database.read():
+            verdict = self._judge(database, judged, visitor)
+            if not callable(verdict):
+                return self._allowed(database, judged, url, query, verdict)
+        verdict = verdict()
+        with pool.borrow() as database, database.read():
             product = find_product(database, url.names[0])
             # Another one of the same name may be for others.
             if product is None or product.id != judged.id:
                 return NOTHING
-            return self._below(database, product, url, query, private=verdict.private)
+            return self._allowed(database, product, url, query, verdict)
+
+    def _allowed(
+        self, database: Database, product: Product, url: Url, query: str, verdict: "Verdict"
+    ) -> Answer | _Registered:
+        if verdict.denied:
+            return verdict.denied
+        return self._below(database, product, url, query, private=verdict.private)
 
     def _below(
         self, database: Database, product: Product, url: Url, query: str, *, private: bool

@@ -9,10 +9,13 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 from client import PATIENCE, PROJECT
@@ -36,6 +39,7 @@ class Process:
     port: int
     line: str
     process: subprocess.Popen[bytes]
+    complaints: IO[bytes]
     tls: ssl.SSLContext | None = None
     output: str = ""
     errors: str = ""
@@ -86,6 +90,28 @@ class Process:
         """How many threads the server has now."""
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
 
+    def descriptors(self) -> int:
+        """How many files and sockets the server has open now."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def rest(self, descriptors: int) -> None:
+        """Wait until nobody is served and no more than so many descriptors are open."""
+        until = time.monotonic() + PATIENCE
+        while self.threads() > 1 or self.descriptors() > descriptors:
+            assert time.monotonic() < until, f"{self.threads()} threads, {self.descriptors()} open"
+            time.sleep(0.0005)
+
+    def told(self) -> str:
+        """What the server has written to its standard error up to now."""
+        size = os.fstat(self.complaints.fileno()).st_size
+        return os.pread(self.complaints.fileno(), size, 0).decode()
+
+    def refuses(self) -> bool:
+        """Say whether nobody listens any more at the server's port."""
+        with socket.socket() as client:
+            client.settimeout(PATIENCE)
+            return client.connect_ex(("127.0.0.1", self.port)) != 0
+
 
 def read_all(client: socket.socket) -> bytes:
     """What comes until the end."""
@@ -103,32 +129,53 @@ def status_of(answer: bytes) -> int:
 
 @contextmanager
 def serving(
-    store: Path, *options: str, tls: ssl.SSLContext | None = None, as_option: str = "--static"
+    store: Path,
+    *options: str,
+    tls: ssl.SSLContext | None = None,
+    as_option: str = "--static",
+    environ: Mapping[str, str] | None = None,
+    prelude: str = "",
 ) -> Iterator[Process]:
     """Serve a store with these options, and end the server in order after the block.
 
-    `tls`: how a client of it speaks TLS, for a server that has --cert among its options.
+    `tls`: how a client of it speaks TLS, for a server that has --cert among its options. `prelude`:
+    statements that the server's process runs first.
     """
-    command = [sys.executable, "-m", "server", "serve", as_option, str(store), "--port", "0"]
-    process = subprocess.Popen(
-        [*command, *options], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    words = ["serve", as_option, str(store), "--port", "0", *options]
+    program = ["-c", f"{prelude}\n{_PROGRAM}"] if prelude else ["-m", "server"]
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(
+            [sys.executable, *program, *words],
+            cwd=PROJECT, env=environ, stdout=subprocess.PIPE, stderr=complaints,
+        )  # fmt: skip
+        running = _begun(process, complaints, tls)
+        try:
+            yield running
+            process.send_signal(signal.SIGTERM)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            running.output = process.communicate(timeout=PATIENCE)[0].decode()
+            running.errors = running.told()
+
+
+_PROGRAM = "import sys; from server.__main__ import main; sys.exit(main(sys.argv[1:]))"
+
+
+def _begun(
+    process: subprocess.Popen[bytes], complaints: IO[bytes], tls: ssl.SSLContext | None
+) -> Process:
+    """A server that has told its address."""
     assert process.stdout is not None
     line = process.stdout.readline().decode()
     found = re.search(r":(\d+)/\S*$", line)
+    running = Process(int(found[1]) if found else 0, line, process, complaints, tls)
     if not found:
         process.kill()
-        raise AssertionError(f"no address: {line!r}, {process.communicate()[1]!r}")
-    running = Process(int(found[1]), line, process, tls)
-    try:
-        yield running
-        process.send_signal(signal.SIGTERM)
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        output, errors = process.communicate(timeout=PATIENCE)
-        running.output, running.errors = output.decode(), errors.decode()
+        process.communicate()
+        raise AssertionError(f"no address: {line!r}, {running.told()!r}")
+    return running
 
 
 def run_server(*arguments: str, **environment: str) -> tuple[int, str, str]:

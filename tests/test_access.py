@@ -178,7 +178,20 @@ def test_a_password_that_waits_for_its_turn_does_not_hold_the_database(
     save_user(database, "alice", stored("correct horse"), ["gpc1"])
     with catalogue(place) as other:
         decide = gate.look_up(other, product_named(other, "gpc1"), Visitor(HOME, ALICE))
+    assert callable(decide)
     assert decide() == Verdict(None, private=True)
+
+
+def test_what_needs_no_password_is_decided_at_once(database: Database, gate: Gate) -> None:
+    product = product_named(database, "gpc1")
+    assert gate.look_up(database, product, Visitor(HOME, ALICE)) == Verdict(None, private=False)
+    save_user(database, "alice", stored("correct horse"), ["gpc1"])
+    unknown = gate.look_up(database, product, Visitor(HOME))
+    assert isinstance(unknown, Verdict)
+    assert unknown.denied
+    assert callable(gate.look_up(database, product, Visitor(HOME, ALICE)))
+    gate.judge(database, product, Visitor(HOME, ALICE))
+    assert gate.look_up(database, product, Visitor(HOME, ALICE)) == Verdict(None, private=True)
 
 
 @pytest.mark.parametrize("stands", ["", "10.0.0.1/8", "everywhere"])

@@ -195,7 +195,8 @@ def test_a_linked_file_is_sent_as_well(port: int) -> None:
     ],
     ids=[
         "head", "escaped", "range", "suffix", "beyond", "if-range", "if-range changed",
-        "unchanged", "changed", "if-match changed", "if-match", "not registered", "missing", "internal",
+        "unchanged", "changed", "if-match changed", "if-match", "not registered", "missing",
+        "internal",
         "catalogue by prefix", "catalogue", "traversal", "closed file", "closed list", "healthz",
         "metrics", "method",
     ],
