@@ -169,7 +169,8 @@ class _Intake:
             self._twice(row, one, verdict)
         else:
             self._older_seen |= self._last_id is not None and one.id < self._last_id
-            self._last_seen |= one.id == self._last_id
+            # With a later time it is there because it came again, not because all is.
+            self._last_seen |= one.id == self._last_id and verdict is not Verdict.AGAIN
             if verdict is Verdict.SAME and (one.held or one.gone):
                 self._state.release(one.id)
             elif verdict is Verdict.FOUND:
@@ -263,7 +264,11 @@ class _Intake:
         if self._query and not listing.listed and suspicious:
             raise _NotWholeError
         if whole and not self._malformed:
-            self._report_gone()
+            missing = self._lost()
+            # Behind its first place a server may list a fileset again that came again.
+            if missing and self._query:
+                raise _NotWholeError
+            self._report_gone(missing)
         if self._disorder:
             listing.hints.append("its list is not in the order of registration")
         ignores = product.ignores_query
@@ -279,9 +284,12 @@ class _Intake:
             newest=self._newest or None,
         )
 
-    def _report_gone(self) -> None:
+    def _lost(self) -> list[int]:
+        """What is known, was in the list before, and was not shown this time."""
         missing = [one for one in self._state.numbers(self._product.id) if not self._mark(one)]
-        lost = [one for one in missing if not self._state.is_gone(one)]
+        return [one for one in missing if not self._state.is_gone(one)]
+
+    def _report_gone(self, lost: list[int]) -> None:
         if not lost:
             return
         names = [self._state.by_id(one).name for one in lost[:3]]

@@ -18,6 +18,9 @@ from mirror.errors import ListError
 INDEX = "index.txt"
 """The name of a list on all three levels; so no file can have it."""
 
+NULL = "null"
+"""What a list prints where a column has no value."""
+
 MAX_LINE = 65536
 """Bytes in a line of a list; a longer one is no list but a fault or an attack."""
 
@@ -69,9 +72,9 @@ class Row:
 
     def columns(self) -> dict[str, str | None]:
         """Every column of the row by its header name; `null` and absent cells are None."""
-        values = (*self.cells, *("null",) * (len(self.header.names) - len(self.cells)))
+        values = (*self.cells, *(NULL,) * (len(self.header.names) - len(self.cells)))
         return {
-            name: None if value == "null" else value
+            name: None if value == NULL else value
             for name, value in zip(self.header.names, values, strict=False)
         }
 
@@ -357,4 +360,4 @@ def product_values(
 
 def print_columns(columns: Mapping[str, str | None]) -> tuple[str, ...]:
     """The printed values of columns by name: a missing one is `null`."""
-    return tuple("null" if value is None else value for value in columns.values())
+    return tuple(NULL if value is None else value for value in columns.values())

@@ -1,9 +1,13 @@
 """`python -m server COMMAND …`: the commands of the server half, loaded when they are called."""
 
+import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 
+from mirror.disk import told
 from mirror.errors import ConfigError, IntegrityError, LocalError, MirrorError
 
 
@@ -27,6 +31,7 @@ COMMANDS = {
 }
 
 USAGE = 2
+SYSTEM = 2
 INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C has ended."""
 
@@ -41,37 +46,99 @@ _EXITS: tuple[tuple[type[MirrorError], int], ...] = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv` (default: the process's) names; returns the exit status."""
+    _open_streams()
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] in (["-h"], ["--help"]):
-        print(usage())
-        return 0
+        return _guarded("server", _help)
     if not arguments or arguments[0] not in COMMANDS:
         if arguments:
-            print(f"server: no command {arguments[0]!r}", file=sys.stderr)
-        print(usage(), file=sys.stderr)
+            _complain(f"server: no command {arguments[0]!r}")
+        _complain(usage())
         return USAGE
     return run(arguments[0], arguments[1:])
 
 
 def run(name: str, arguments: list[str]) -> int:
     """Run one command and turn what it raises into a line on standard error and a status."""
-    try:
+
+    def loaded() -> int:
         status: int = import_module(COMMANDS[name].module).main(arguments)
+        return status
+
+    return _guarded(name, loaded)
+
+
+def _guarded(name: str, work: Callable[[], int]) -> int:
+    try:
+        status = _flushed(work)
     except MirrorError as fault:
-        print(f"{name}: {fault}", file=sys.stderr)
-        return next(code for kind, code in _EXITS if isinstance(fault, kind))
+        _complain(f"{name}: {fault}")
+        status = next(code for kind, code in _EXITS if isinstance(fault, kind))
+    except (OSError, UnicodeError) as fault:
+        # The last resort, for a part of this machine that nobody has thought of.
+        where = getattr(fault, "filename", None)
+        reason = getattr(fault, "strerror", None) or fault
+        _complain(f"{name}: {where}: {reason}" if where else f"{name}: {reason}")
+        status = SYSTEM
     except KeyboardInterrupt:
-        return INTERRUPTED
+        status = INTERRUPTED
+    _give_up_output()
     return status
+
+
+def _flushed(work: Callable[[], int]) -> int:
+    """Do `work`, and be sure that what it printed before it ended the process is out."""
+    try:
+        return work()
+    except SystemExit:
+        with told("standard output"):
+            sys.stdout.flush()
+        raise
+
+
+def _help() -> int:
+    from server.command import show
+
+    show(usage())
+    return 0
+
+
+def _open_streams() -> None:
+    """Open what is closed of standard input, output and error on /dev/null.
+
+    Else the next file to be opened would get the number of one, and be what others print into.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free: with those before it open, its own.
+            stream = open(os.devnull, mode, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+
+
+def _complain(text: str) -> None:
+    """Print to standard error; if nobody can read that, there is nobody to tell."""
+    with suppress(OSError, UnicodeError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _give_up_output() -> None:
+    """What standard output has refused is not tried again at the end of this process."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def dsprodtool() -> int:
     """The installed command of this name."""
+    _open_streams()
     return run("dsprodtool", sys.argv[1:])
 
 
 def dsreg() -> int:
     """The installed command of this name."""
+    _open_streams()
     return run("dsreg", sys.argv[1:])
 
 

@@ -7,7 +7,8 @@ that names the thing, so that whoever asked can mend all of them at once; none: 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from mirror.listing import FILESET_COLUMNS, INDEX, MAX_BYTES, check_name
+from mirror.listing import FILESET_COLUMNS, INDEX, MAX_BYTES, NULL, check_name
+from server.nginx import ACCEL
 from server.schema import COLUMNS
 
 PRODUCT_TYPES = (
@@ -31,10 +32,13 @@ LABEL_LENGTH = 255
 DESCRIPTION_LENGTH = 1024
 """Characters in a product's description."""
 
-# The server's own pages beside the products.
-_PAGES = ("healthz", "metrics")
+# What stands beside the products: the server's own pages, and what nginx keeps from everybody.
+_BESIDE = {
+    "healthz": "the server has a page of this name",
+    "metrics": "the server has a page of this name",
+    ACCEL.strip("/"): "nginx in front of the server has the files under this name",
+}
 _EMPTY = "none"
-_MISSING = "null"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -75,18 +79,17 @@ def product_problems(
 ) -> list[str]:
     """What is wrong with a new product; `labels` are those of its own columns, in order."""
     problems = product_name_problems(name)
+    if reason := _BESIDE.get(name.lower()):
+        problems.append(f"product {name}: {reason}")
     problems += _type_problem(f"product {name}", kind, PRODUCT_TYPES)
     problems += description_problems(name, description)
     return problems + _label_problems(name, labels)
 
 
 def product_name_problems(name: str) -> list[str]:
-    """What is wrong with a product's name."""
-    if reason := name_problem(name):
-        return [f"product: {reason}"]
-    if name.lower() in _PAGES:
-        return [f"product {name}: the server has a page of this name"]
-    return []
+    """What is wrong with a product's name, whether it is there already or not."""
+    reason = name_problem(name)
+    return [f"product: {reason}"] if reason else []
 
 
 def description_problems(name: str, description: str) -> list[str]:
@@ -107,6 +110,8 @@ def _label_problems(product: str, labels: Sequence[str | None]) -> list[str]:
             problems.append(f"{where} is missing, but a later column has one")
         elif reason := text_problem(label):
             problems.append(f"{where} {reason}")
+        elif label.startswith("-"):
+            problems.append(f"{where} begins with '-', which sorts pages downwards: {label!r}")
         elif label.lower() in seen:
             problems.append(f"{where} is that of {seen[label.lower()]}: {label!r}")
         else:
@@ -189,10 +194,8 @@ def _value_problems(
     for label, value in zip(labels, values, strict=False):
         if value is None:
             continue
-        if value == _MISSING:
-            problems.append(
-                f"{what}: column {label} is {_MISSING!r}, which says that it is missing"
-            )
+        if value == NULL:
+            problems.append(f"{what}: column {label} is {NULL!r}, which says that it is missing")
         elif reason := text_problem(value):
             problems.append(f"{what}: column {label} {reason}")
     return problems

@@ -18,7 +18,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from mirror.errors import LocalError
-from server.answers import Denied, Visitor
+from server.answers import Denied, Unavailable, Visitor
 from server.catalogue import Product
 from server.database import Database
 from server.grants import USER_NAME, Rules, rules_of
@@ -86,7 +86,7 @@ def _challenged(rules: Rules) -> Verdict:
 
 def password_fault(password: str) -> str | None:
     """Say why `password` cannot be one, or None if it can."""
-    if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in password):
+    if _has_control(password):
         return "a password without control characters expected"
     if len(password) < MIN_PASSWORD:
         return f"a password of at least {MIN_PASSWORD} characters expected"
@@ -108,6 +108,10 @@ def hash_password(password: str, cost: Cost | None = None) -> str:
 def verify_password(password: str, stored: str) -> bool:
     """Say whether `stored` is of this password; never true for what `hash_password` never made."""
     return _verified(_encoded(password), stored)
+
+
+def _has_control(password: str) -> bool:
+    return any(unicodedata.category(sign) in ("Cc", "Cs") for sign in password)
 
 
 def _encoded(password: str) -> bytes:
@@ -167,7 +171,8 @@ def credentials_of(authorization: str | None) -> Credentials | None:
     except ValueError:
         return None
     user, colon, password = text.partition(":")
-    if not colon or not USER_NAME.fullmatch(user):
+    # scrypt takes a password with NULs behind it for the one without: no password has such signs.
+    if not colon or not USER_NAME.fullmatch(user) or _has_control(password):
         return None
     return Credentials(user, _encoded(password))
 
@@ -195,7 +200,7 @@ class Gate:
     def judge(self, database: Database, product: Product, visitor: Visitor) -> Verdict:
         """Whether the visitor may have the product.
 
-        Raises LocalError where the database fails, or a password waits too long for its turn.
+        Raises Unavailable where the database fails, or a password waits too long for its turn.
         """
         rules = rules_of(database, product, user_of(visitor.authorization))
         return self.decide(rules, visitor)
@@ -248,7 +253,7 @@ class Gate:
         if self._remembers(digest):
             return True
         if not self._turns.acquire(timeout=_TURN):
-            raise LocalError("too many passwords wait to be verified; try again in a minute")
+            raise Unavailable("too many passwords wait to be verified; try again in a minute")
         try:
             # Whoever went before may have brought the same one.
             right = self._remembers(digest) or _verified(password, stored)

@@ -2,6 +2,7 @@
 
 import binascii
 import os
+import stat
 import sys
 import threading
 import time
@@ -11,7 +12,9 @@ from server.request import Request
 
 STANDARD_OUTPUT = "-"
 
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+# Without waiting: a pipe that nobody reads must not stop the server.
+_NEVER_WAIT = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_APPEND = _NEVER_WAIT | os.O_APPEND | os.O_CREAT
 
 
 class AccessLog:
@@ -20,14 +23,14 @@ class AccessLog:
     Several processes may write to one file: each line is one write(2) at its end. A file that was
     moved away or removed, as logrotate does, is made anew by the next line. Raises LocalError where
     the file cannot be opened at first; later trouble is told once on standard error, and nobody's
-    request fails for it.
+    request fails or waits for it: lines that a pipe has no room for are lost.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._well = True
-        self._descriptor = sys.stdout.fileno() if path == STANDARD_OUTPUT else self._opened(path)
+        self._descriptor = _standard_output() if path == STANDARD_OUTPUT else self._opened(path)
 
     @staticmethod
     def _opened(path: str) -> int:
@@ -70,6 +73,17 @@ class AccessLog:
         if self._well:
             print(f"server serve: access log {self._path}: {fault}", file=sys.stderr, flush=True)
         self._well = False
+
+
+def _standard_output() -> int:
+    """Standard output; a pipe opened once more, so that not waiting for it is ours alone."""
+    own = sys.stdout.fileno()
+    if not stat.S_ISFIFO(os.fstat(own).st_mode):
+        return own
+    try:
+        return os.open(f"/proc/self/fd/{own}", _NEVER_WAIT)
+    except OSError:
+        return own
 
 
 def combined(address: str, request: Request | None, status: int, sent: int) -> str:

@@ -10,8 +10,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from mirror.errors import LocalError
+
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
+
+
+class Unavailable(LocalError):
+    """No answer now, whoever asks, and perhaps one in a moment: what a 503 says.
+
+    The message is for the operator; visitors are told nothing of it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ class Store(Protocol):
     def find(self, path: str, query: str, visitor: Visitor) -> AbstractContextManager[Answer]:
         """The answer for a path that begins with `/` and a query, both still percent-encoded.
 
-        What the answer needs stays open inside the `with`. Raises MirrorError where this machine
-        or the store's own files are at fault.
+        What the answer needs stays open inside the `with`. Raises Unavailable where the same
+        question may be answered in a moment, any other MirrorError where the store's own files
+        are at fault.
         """

@@ -27,7 +27,7 @@ from server.contents import (
 from server.database import Database
 from server.lists import Printed, Types, print_files, print_filesets, print_products, text_of
 from server.pages import page
-from server.view import KEYS, PAGE, Part, View, parse_view, settle, sortable_keys
+from server.view import KEYS, PAGE, SORTED, Part, View, parse_view, settle, sortable_keys
 
 _COLUMNS = (
     {"name": "prod_name", "recent": "last_fs", "time": "last_update"},
@@ -35,6 +35,9 @@ _COLUMNS = (
     {"name": "file_name", "size": "bytes", "md5": "md5sum"},
 )
 """What the fixed columns of the three lists are in SQL, where it is not their key."""
+
+_INDEXED = frozenset({"name"})
+"""The keys by which a product's list of any length can be sorted."""
 
 
 def root_page(database: Database, query: str) -> Stream:
@@ -49,8 +52,9 @@ def root_page(database: Database, query: str) -> Stream:
 
 def product_page(database: Database, product: Product, query: str) -> Stream:
     """The page of a product's filesets."""
-    keys = sortable_keys(1, product.columns)
     total = count_listed(database, product)
+    # Only what an index has in order costs the same for a million rows.
+    keys = sortable_keys(1, product.columns) if total <= SORTED else _INDEXED
     view = settle(parse_view(query), total, keys)
     own = {label: at for at, label in enumerate(product.columns)}
     shown = filesets(database, product, _window(view, 1, own))
@@ -64,8 +68,8 @@ def fileset_page(database: Database, product: Product, fileset: Fileset, query: 
     """The page of a fileset's files."""
     types = type_columns(database)
     labels = sorted(set(chain(*types.values())))
-    keys = sortable_keys(2, labels)
     total, size = measure_files(database, fileset)
+    keys = sortable_keys(2, labels) if total <= SORTED else _INDEXED
     view = settle(parse_view(query), total, keys)
     shown = files(database, fileset, _file_window(view, types))
     rows = list(read_files(_chunks(FILE_COLUMNS, print_files(types, shown))))

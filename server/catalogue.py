@@ -189,6 +189,7 @@ def change_product(
 def remove_product(database: Database, name: str) -> bool:
     """Remove a product with all its filesets. Returns whether there was one."""
     with database.write():
+        _note_withdrawn(database, "prod_name = ?", name)
         touched = database.change("DELETE FROM dsProduct WHERE prod_name = ?", name)
     return touched == 1
 
@@ -267,6 +268,7 @@ def remove_fileset(database: Database, product: str, name: str) -> bool:
     """
     with database.write():
         owner = _hold(database, product)
+        _note_withdrawn(database, "prod_name = ? AND fileset_name = ?", product, name)
         if owner is None or not database.change(
             "DELETE FROM dsFileset WHERE prod_id = ? AND fileset_name = ?", owner[0], name
         ):
@@ -274,6 +276,16 @@ def remove_fileset(database: Database, product: str, name: str) -> bool:
         if owner[1] == name:
             _move_last_back(database, owner[0])
     return True
+
+
+def _note_withdrawn(database: Database, where: str, *values: object) -> None:
+    database.change(
+        f"""INSERT INTO dsWithdrawn (prod_name, fileset_name, fileset_id)
+        SELECT prod_name, fileset_name, fileset_id FROM dsFileset
+        JOIN dsProduct ON dsProduct.prod_id = dsFileset.prod_id WHERE {where}
+        ON CONFLICT (prod_name, fileset_name) DO NOTHING""",
+        *values,
+    )
 
 
 def _move_last_back(database: Database, product: int) -> None:
@@ -293,6 +305,19 @@ def find_fileset(database: Database, product: Product, name: str) -> Fileset | N
     """The fileset of this name, hidden or not."""
     row = database.row(f"{SELECT_FILESET} WHERE prod_id = ? AND fileset_name = ?", product.id, name)
     return fileset_of(row) if row else None
+
+
+def first_id(database: Database, product: Product, fileset: Fileset) -> int:
+    """The id under which a fileset was registered first: beyond it is what followed.
+
+    Registered again, a fileset has a place further behind; but whoever saw it at its first one
+    has not seen what came in between.
+    """
+    row = database.row(
+        "SELECT fileset_id FROM dsWithdrawn WHERE prod_name = ? AND fileset_name = ?",
+        product.name, fileset.name,
+    )  # fmt: skip
+    return int(row[0]) if row else fileset.id
 
 
 # Files

@@ -8,7 +8,6 @@ beginning; what people look at is one window of it, in whatever order they like.
 from dataclasses import dataclass
 
 from server.catalogue import (
-    PROD_COLS,
     SELECT_FILE,
     SELECT_FILESET,
     SELECT_PRODUCT,
@@ -89,38 +88,20 @@ def filesets(database: Database, product: Product, window: Window) -> list[Files
     return [fileset_of(row) for row in rows]
 
 
-def fileset_shape(database: Database, product: Product, after: int) -> tuple[int, list[int]]:
-    """How many filesets the list has beyond id `after`, and the longest text in each column.
-
-    The columns are name, time, type, then the product's own.
-    """
-    longest = ", ".join(
-        f"coalesce(max(length({column})), 0)"
-        for column in ("fileset_name", "reg_time", "type", *PROD_COLS.split(", "))
-    )
-    row = database.row(
-        f"SELECT count(*), {longest} FROM dsFileset"
-        " WHERE prod_id = ? AND hide = 0 AND fileset_id > ?",
-        product.id, after,
-    )  # fmt: skip
-    assert row is not None
-    return row[0], list(row[1:])
-
-
 def count_listed(database: Database, product: Product) -> int:
     """How many filesets the product's list shows."""
     row = database.row("SELECT count(*) FROM dsFileset WHERE prod_id = ? AND hide = 0", product.id)
     return int(row[0]) if row else 0
 
 
-def newest_listed(database: Database, product: Product) -> int:
-    """The id of the last fileset in the product's list, 0 where it is empty."""
-    # Asked for the largest alone, PostgreSQL would look for it from the end of all products.
+def measure_filesets(database: Database, product: Product, after: int) -> tuple[int, int]:
+    """How many filesets the product's list has beyond id `after`, and the id of the last one."""
     row = database.row(
-        "SELECT max(fileset_id), count(*) FROM dsFileset WHERE prod_id = ? AND hide = 0",
-        product.id,
+        "SELECT count(*), max(fileset_id) FROM dsFileset"
+        " WHERE prod_id = ? AND hide = 0 AND fileset_id > ?",
+        product.id, after,
     )  # fmt: skip
-    return int(row[0] or 0) if row else 0
+    return (int(row[0]), int(row[1] or 0)) if row else (0, 0)
 
 
 def files_after(database: Database, fileset: Fileset, after: int, limit: int) -> list[ListedFile]:
@@ -136,22 +117,6 @@ def files(database: Database, fileset: Fileset, window: Window) -> list[NewFile]
     """A part of the fileset's list, for people."""
     rows = _cut(database, SELECT_FILE, "fileset_id = ?", (fileset.id,), window)
     return [file_of(row).file for row in rows]
-
-
-def file_shape(database: Database, fileset: Fileset) -> tuple[int, list[int]]:
-    """How many files a fileset has, and the longest text in each column.
-
-    The columns are name, bytes, md5 sum, type, then the types' own.
-    """
-    longest = ", ".join(
-        f"coalesce(max(length({column})), 0)"
-        for column in (
-            "file_name", "CAST(bytes AS TEXT)", "md5sum", "type", *TYPE_COLS.split(", ")
-        )
-    )  # fmt: skip
-    row = database.row(f"SELECT count(*), {longest} FROM dsFile WHERE fileset_id = ?", fileset.id)
-    assert row is not None
-    return row[0], list(row[1:])
 
 
 def measure_files(database: Database, fileset: Fileset) -> tuple[int, int]:

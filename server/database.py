@@ -6,6 +6,8 @@ full synchronisation: what a commit says survives a power cut. That log needs a 
 several hosts share a PostgreSQL.
 """
 
+import os
+import re
 import sqlite3
 import threading
 import time
@@ -16,14 +18,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, LiteralString
 
-from mirror.errors import ConfigError, LocalError
+from mirror.disk import told
+from mirror.errors import ConfigError
+from server.answers import Unavailable
 from server.site import Place, PostgresServer, SqliteFile
 
 BUSY = 60.0
 """Seconds to wait for another writer before giving up."""
 
 _STALE = 1.0
-"""Seconds after which a connection is asked whether it still works before it is used."""
+"""Seconds after which a server is asked whether a connection to it still works."""
 
 Row = tuple[Any, ...]
 
@@ -35,7 +39,7 @@ class Duplicate(Exception):
 class Database(ABC):
     """A connection. One thread at a time; transactions do not nest.
 
-    Raises LocalError where the database fails, Duplicate where a key is taken.
+    Raises Unavailable where the database fails, Duplicate where a key is taken.
     """
 
     kind: str
@@ -105,7 +109,7 @@ def connect(place: Place, *, create: bool = False) -> Database:
     """Connect to the database at `place`; its tables are the business of `server.schema`.
 
     `create`: begin a SQLite file that is not there. Raises ConfigError where there is no such
-    database or no driver for it, LocalError where it does not answer.
+    database or no driver for it, Unavailable where it does not answer.
     """
     if isinstance(place, SqliteFile):
         return Sqlite(place.path, create=create)
@@ -123,7 +127,9 @@ class Sqlite(Database):
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self._path = path
-        if not create and not path.exists():
+        with told(path):
+            there = path.exists()
+        if not create and not there:
             raise ConfigError(
                 [f"no catalogue at {path}; dsprodtool --add makes one with its first product"]
             )
@@ -143,13 +149,14 @@ class Sqlite(Database):
             try:
                 self._open.execute("PRAGMA journal_mode = WAL")
                 break
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
                 # Of two that begin the same file, the later one is told at once that it is busy.
-                if time.monotonic() > until:
+                if not _is_busy(error) or time.monotonic() > until:
                     raise
                 time.sleep(0.01)
         self._open.execute("PRAGMA synchronous = FULL")
         self._open.execute("PRAGMA foreign_keys = ON")
+        self._identity = _identity(self._path)
 
     def change_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """See Database."""
@@ -157,8 +164,8 @@ class Sqlite(Database):
             self._open.executemany(sql, rows)
 
     def alive(self) -> bool:
-        """See Database. A file does not go away."""
-        return True
+        """See Database. A file that was removed, or replaced by a copy, is another catalogue."""
+        return _identity(self._path) == self._identity
 
     def close(self) -> None:
         """See Database."""
@@ -182,19 +189,32 @@ class Sqlite(Database):
                 "SQLITE_CONSTRAINT_PRIMARYKEY",
             ):
                 raise Duplicate(str(error)) from None
-            raise LocalError(f"catalogue {self._path}: {error}") from None
+            raise Unavailable(f"catalogue {self._path}: {error}") from None
         except sqlite3.Error as error:
-            raise LocalError(f"catalogue {self._path}: {_advice(error)}") from None
+            raise Unavailable(f"catalogue {self._path}: {_advice(error)}") from None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    name: str = getattr(error, "sqlite_errorname", "")
+    return name.startswith("SQLITE_BUSY")
 
 
 def _advice(error: sqlite3.Error) -> str:
     name = getattr(error, "sqlite_errorname", "")
-    if name.startswith("SQLITE_BUSY"):
+    if _is_busy(error):
         return f"another process has been writing for {BUSY:g} s; try again"
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
         return f"{error}; this user needs to write the file and its directory"
-    if name.startswith("SQLITE_FULL"):
-        return f"{error}; make room on this disk, nothing was changed"
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        return f"{error}; is the disk full, or ill? nothing was changed"
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return f"{error}; it is damaged: bring back a copy of it"
     return str(error)
@@ -226,7 +246,7 @@ class Postgres(Database):
         """See Database."""
         try:
             self._run("SELECT 1")
-        except LocalError:
+        except Unavailable:
             return False
         return True
 
@@ -253,7 +273,7 @@ class Postgres(Database):
             raise Duplicate(str(error)) from None
         except self._psycopg.Error as error:
             said = " ".join(str(error).split())
-            raise LocalError(f"catalogue {self._where}: {said}") from None
+            raise Unavailable(f"catalogue {self._where}: {said}") from None
 
 
 class Pool:
@@ -277,7 +297,7 @@ class Pool:
     def borrow(self) -> Iterator[Database]:
         """A connection for the length of a `with`. Raises what `connect` raises."""
         if not self._turns.acquire(timeout=BUSY):
-            raise LocalError(f"the catalogue has been busy for {BUSY:g} s; try again")
+            raise Unavailable(f"the catalogue has been busy for {BUSY:g} s; try again")
         try:
             database = self._take()
             try:
@@ -296,7 +316,9 @@ class Pool:
             last, database = self._free.pop() if self._free else (0.0, None)
         if database is None:
             return connect(self._place)
-        if time.monotonic() - last > _STALE and not database.alive():
+        # To look at a file costs nothing.
+        asked = database.kind == "sqlite" or time.monotonic() - last > _STALE
+        if asked and not database.alive():
             database.close()
             return connect(self._place)
         return database
@@ -319,10 +341,11 @@ def _driver() -> ModuleType:
 
 
 def _address(server: str) -> tuple[str, str | None]:
-    host, separator, port = server.rpartition(":")
-    if separator and port.isdecimal() and "/" not in server:
-        return host, port
-    return server, None
+    """Host and port of HOST, HOST:PORT, [IPV6], [IPV6]:PORT, a bare IPv6 address, a directory."""
+    matched = re.fullmatch(r"(?:\[([^\]/]+)\]|([^:/]+))(?::([0-9]+))?", server)
+    if not matched:
+        return server, None
+    return matched[1] or matched[2], matched[3]
 
 
 def _percent(sql: LiteralString | str) -> Any:

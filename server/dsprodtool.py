@@ -6,6 +6,7 @@ the way; 3 an option is missing or its value refused, or the site is not configu
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from mirror import disk
@@ -21,7 +22,10 @@ from server.catalogue import (
     remove_product,
     trimmed,
 )
+from server.command import chosen_action, tell
 from server.database import Database, Duplicate
+from server.fileset_files import check_directory, remove_directory
+from server.grants import count_restrictions
 from server.schema import COLUMNS
 from server.site import Site, add_site_options, read_site
 from server.store_lock import ConflictError, hold_product
@@ -29,7 +33,7 @@ from server.store_lock import ConflictError, hold_product
 _WITH = {
     "add": ("type", "description", "hide", *(f"ps{number}" for number in range(COLUMNS))),
     "update": ("description", "hide", "show"),
-    "del": ("rm", "yes"),
+    "del": ("rm", "yes", "open", "force"),
 }
 """Which options go with which action."""
 
@@ -37,8 +41,7 @@ _WITH = {
 def main(argv: list[str]) -> int:
     """Do what the options say, and tell it in one line; returns the exit status."""
     options = _parser().parse_args(argv)
-    problems = _misplaced(options)
-    if problems:
+    if problems := _problems(options):
         raise ConfigError(problems)
     site = read_site(options)
     if options.add is not None:
@@ -47,7 +50,7 @@ def main(argv: list[str]) -> int:
         said = _update(site, options)
     else:
         said = _delete(site, options)
-    print(said)
+    tell(said)
     return 0
 
 
@@ -56,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="dsprodtool", allow_abbrev=False, description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    action = parser.add_mutually_exclusive_group(required=True)
+    action = parser.add_mutually_exclusive_group()
     action.add_argument("--add", "-add", metavar="NAME", help="add a product")
     action.add_argument("--update", "-update", metavar="NAME", help="change what is given of it")
     action.add_argument("--del", "-del", metavar="NAME", help="delete it with all its filesets")
@@ -72,20 +75,19 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--show", "-show", action="store_true", help="show it in the root list")
     add("--rm", "-rm", action="store_true", help="with --del: remove its directory, too")
     add("--yes", "-yes", action="store_true", help="with --del: do not ask")
+    add("--open", "-open", action="store_true",
+        help="with --del: even if users or networks are deleted with it, so that one made again"
+        " under its name is everybody's")  # fmt: skip
+    add("--force", "-force", action="store_true",
+        help="with --del: one that is not there is no error; --rm removes its rest")  # fmt: skip
     add_site_options(parser)
     return parser
 
 
-def _misplaced(options: argparse.Namespace) -> list[str]:
+def _problems(options: argparse.Namespace) -> list[str]:
     """Options that are missing, or that mean nothing to the action."""
     given = vars(options)
-    action = next(action for action in _WITH if given[action] is not None)
-    others = {option for group in _WITH.values() for option in group} - set(_WITH[action])
-    problems = [
-        f"--{option} does not go with --{action}"
-        for option in sorted(others)
-        if given[option] not in (None, False)
-    ]
+    action, problems = chosen_action(options, _WITH)
     if action == "add":
         required = ("type", "description")
         problems += [f"--{name} is missing" for name in required if given[name] is None]
@@ -127,11 +129,11 @@ def _refuse_other(there: Product, options: argparse.Namespace, columns: tuple[st
     pairs = {
         "type": (there.type, options.type),
         "description": (there.description, options.description),
-        "columns": (" ".join(there.columns), " ".join(columns)),
+        "columns": (there.columns, columns),
         "hidden": (there.hidden, options.hide),
     }
     differences = [
-        f"its {what}: {is_now!r}, not {asked!r}"
+        f"its {what}: {_shown(is_now)}, not {_shown(asked)}"
         for what, (is_now, asked) in pairs.items()
         if is_now != asked
     ]
@@ -142,15 +144,19 @@ def _refuse_other(there: Product, options: argparse.Namespace, columns: tuple[st
         )
 
 
+def _shown(value: object) -> str:
+    # No label holds the bar.
+    return repr("|".join(value) if isinstance(value, tuple) else value)
+
+
 def _make_directory(path: Path) -> bool:
     """Make a product's directory durably; returns whether it was not there."""
     with disk.told(path):
         try:
             path.mkdir()
         except FileExistsError:
-            if path.is_dir():
-                return False
-            raise
+            check_directory(path)
+            return False
     disk.flush([path.parent])
     return True
 
@@ -169,37 +175,87 @@ def _update(site: Site, options: argparse.Namespace) -> str:
     return f"updated product {name}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Doomed:
+    """What a deletion takes with it; without a product, only a directory that was left."""
+
+    name: str
+    there: bool
+    filesets: int = 0
+    users: int = 0
+    networks: int = 0
+
+    def restricted(self) -> str:
+        """To whom the product is restricted, blank for one that is everybody's."""
+        parts = (_counted(self.users, "user"), _counted(self.networks, "network"))
+        shown = " and ".join(part for part in parts if not part.startswith("0 "))
+        return f"restricted to {shown}" if shown else ""
+
+
 def _delete(site: Site, options: argparse.Namespace) -> str:
     name = getattr(options, "del")
     if problems := product_name_problems(name):
         raise ConfigError(problems)
     directory = site.root / name
     with catalogue(site.database) as database:
-        count = _count(database, directory, name)
+        doomed = _doomed(database, directory, name, options)
         if not options.yes:
-            _ask(name, count, directory if options.rm else None)
+            _ask(doomed, directory if options.rm else None)
         with hold_product(site.root, name):
+            # A person has had time to think, and others to restrict it meanwhile.
+            doomed = _doomed(database, directory, name, options)
             remove_product(database, name)
-            if options.rm:
-                disk.remove(directory)
-                disk.flush([site.root])
-    kept = "and its directory" if options.rm else f"(its directory stays: {directory})"
-    return f"deleted product {name} with {_filesets(count)} {kept}"
+            state = "deleted already" if doomed.there else "not in the catalogue"
+            finish = f"dsprodtool --del {name} --rm --force"
+            removed = options.rm and remove_directory(
+                directory, f"product {name} is {state}", finish
+            )
+    return _deleted(doomed, directory, asked=options.rm, removed=removed)
 
 
-def _count(database: Database, directory: Path, name: str) -> int:
+def _doomed(database: Database, directory: Path, name: str, options: argparse.Namespace) -> _Doomed:
+    """Look at what is to be deleted, and refuse what is not there or not everybody's."""
     product = find_product(database, name)
     if product is None:
-        left = f"; a directory of this name is there: {directory}" if directory.is_dir() else ""
-        raise ConflictError(f"product {name}: not in the catalogue{left}")
-    return count_filesets(database, product)
+        if options.force:
+            return _Doomed(name, there=False)
+        with disk.told(directory):
+            left = directory.is_symlink() or directory.is_dir()
+        hint = f"; its directory is there: {directory}; --rm --force removes it" if left else ""
+        raise ConflictError(f"product {name}: not in the catalogue{hint}")
+    found = _Doomed(
+        name, True, count_filesets(database, product), *count_restrictions(database, product)
+    )
+    if found.restricted() and not options.open:
+        raise ConfigError(
+            [
+                f"product {name}: {found.restricted()}, which would be deleted with it; made again"
+                " under this name it would be everybody's: give --open if that is meant"
+            ]
+        )
+    return found
 
 
-def _ask(name: str, count: int, removed: Path | None) -> None:
+def _deleted(doomed: _Doomed, directory: Path, *, asked: bool, removed: bool) -> str:
+    if not doomed.there:
+        rest = "; removed its directory" if removed else ""
+        return f"product {doomed.name} was not in the catalogue{rest}"
+    kept = f"(its directory stays: {directory})"
+    if asked:
+        kept = "and its directory" if removed else "(it had no directory)"
+    was = f"; it was {doomed.restricted()}" if doomed.restricted() else ""
+    return f"deleted product {doomed.name} with {_counted(doomed.filesets, 'fileset')} {kept}{was}"
+
+
+def _ask(doomed: _Doomed, removed: Path | None) -> None:
     """Let a person at a terminal confirm a deletion by the product's name."""
-    if not sys.stdin.isatty():
+    name = doomed.name
+    if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError([f"product {name}: --yes is missing; without a terminal nobody is asked"])
-    what = f"product {name} with {_filesets(count)}"
+    what = f"what is left of product {name}"
+    if doomed.there:
+        what = f"product {name} with {_counted(doomed.filesets, 'fileset')}"
+        what += f", {doomed.restricted()}" if doomed.restricted() else ""
     what += f", and {removed} with everything in it" if removed else ""
     # Standard output is for what was done.
     print(f"delete {what}?\ntype the product's name: ", end="", file=sys.stderr, flush=True)
@@ -207,5 +263,5 @@ def _ask(name: str, count: int, removed: Path | None) -> None:
         raise ConflictError(f"product {name}: not confirmed, nothing was deleted")
 
 
-def _filesets(count: int) -> str:
-    return f"{count} fileset" if count == 1 else f"{count} filesets"
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -16,7 +16,9 @@ from typing import NoReturn
 
 from mirror.disk import told
 from mirror.errors import ConfigError
+from mirror.listing import NULL
 from server.catalogue import NewFileset, Product, catalogue, find_product, trimmed
+from server.command import chosen_action, tell
 from server.contents import type_columns
 from server.database import Database
 from server.fileset_files import Mode
@@ -24,7 +26,6 @@ from server.register import Wanted, check, read_list, register, withdraw
 from server.schema import COLUMNS
 from server.site import Site, add_site_options, read_site
 
-_MISSING = "null"
 _VALUES = tuple(f"ps{number}" for number in range(COLUMNS))
 _WITH = {
     "add": (
@@ -38,13 +39,13 @@ _WITH = {
 def main(argv: list[str]) -> int:
     """Do what the options say, and tell it in one line; returns the exit status."""
     options = _parser().parse_args(argv)
-    if problems := _misplaced(options):
+    if problems := _problems(options):
         raise ConfigError(problems)
     site = read_site(options)
     with _interruptible(), catalogue(site.database) as database:
         work = _withdraw if options.add is None else _register
         said = work(site, database, options)
-    print(said)
+    tell(said)
     return 0
 
 
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="dsreg", allow_abbrev=False, description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    action = parser.add_mutually_exclusive_group(required=True)
+    action = parser.add_mutually_exclusive_group()
     action.add_argument("--add", "-add", metavar="FILESET", help="register a fileset")
     action.add_argument("--del", "-del", metavar="FILESET", help="withdraw a fileset")
     add = parser.add_argument
@@ -82,15 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _misplaced(options: argparse.Namespace) -> list[str]:
+def _problems(options: argparse.Namespace) -> list[str]:
     """Options that are missing, or that mean nothing to the action."""
-    given = vars(options)
-    action, other = ("del", "add") if options.add is None else ("add", "del")
-    problems = [
-        f"--{option} does not go with --{action}"
-        for option in _WITH[other]
-        if given[option] not in (None, False)
-    ]
+    action, problems = chosen_action(options, _WITH)
     if options.product is None:
         problems.append("--product is missing")
     return problems + (_missing(options) if action == "add" else [])
@@ -127,10 +122,13 @@ def _interruptible() -> Iterator[None]:
 
 
 def _register(site: Site, database: Database, options: argparse.Namespace) -> str:
-    values = [None if value == _MISSING else value for value in _given(options)]
+    values = [None if value == NULL else value for value in _given(options)]
     fileset = NewFileset(options.add, options.type, trimmed(values), options.hide)
     mode = Mode.COPY if options.copy else Mode.LINK if options.link else Mode.IN_PLACE
-    datapath = Path(options.datapath).absolute() if options.datapath is not None else None
+    datapath = None
+    if options.datapath is not None:
+        with told(f"--datapath {options.datapath}, below the current directory"):
+            datapath = Path(options.datapath).absolute()
     files = []
     if not options.empty:
         product = find_product(database, options.product)
@@ -167,10 +165,11 @@ def _files(
 
 def _withdraw(site: Site, database: Database, options: argparse.Namespace) -> str:
     name, product = getattr(options, "del"), options.product
-    left = (site.root / product / name).is_dir()
-    was = withdraw(site, database, product, name, remove=options.rm, force=options.force)
-    if was:
-        files = "removed its directory" if options.rm else "left its directory as it is"
-        return f"withdrew {product}/{name} and {files}"
-    removed = "; removed its directory" if options.rm and left else ""
-    return f"{product}/{name} was not registered{removed}"
+    done = withdraw(site, database, product, name, remove=options.rm, force=options.force)
+    if not done.registered:
+        removed = "; removed its directory" if done.removed else ""
+        return f"{product}/{name} was not registered{removed}"
+    if done.removed:
+        return f"withdrew {product}/{name} and removed its directory"
+    kept = ", which had no directory" if options.rm else " and left its directory as it is"
+    return f"withdrew {product}/{name}{kept}"

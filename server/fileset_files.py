@@ -14,6 +14,7 @@ from enum import Enum
 from hashlib import md5
 from pathlib import Path
 
+from mirror import disk
 from mirror.disk import flush, told
 from mirror.errors import ConfigError, IntegrityError, LocalError
 
@@ -73,7 +74,7 @@ class Shelf:
     def __init__(self, directory: Path, mode: Mode, link_roots: Sequence[Path] | None) -> None:
         self.directory = directory
         self._mode = mode
-        self._roots = None if link_roots is None else [root.resolve() for root in link_roots]
+        self._roots = None if link_roots is None else [_real(root) for root in link_roots]
         self._scratch = directory / SCRATCH
         self._made: list[Path] = []
         self._placed: list[Path] = []
@@ -86,8 +87,8 @@ class Shelf:
                 with suppress(FileExistsError):
                     path.mkdir()
                     self._made.append(path)
-            if not stat.S_ISDIR(self.directory.lstat().st_mode):
-                raise LocalError(f"{self.directory}: a directory expected; move away what is there")
+            for path in (self.directory.parent, self.directory):
+                check_directory(path)
             self._scratch.unlink(missing_ok=True)
 
     def put(self, step: Step) -> Sum:
@@ -172,8 +173,7 @@ class Shelf:
 
     def _refuse_own(self, source: Path) -> None:
         """Whoever copies a file onto itself, and fails, would lose it."""
-        # Not Path.resolve, which takes a loop of links for a fault of the program.
-        if Path(os.path.realpath(source)).is_relative_to(os.path.realpath(self.directory)):
+        if _real(source).is_relative_to(_real(self.directory)):
             raise ConfigError(
                 [f"{source}: stands in the fileset's own directory; register it in place, without"
                  " --copy and --link"]
@@ -187,6 +187,46 @@ class Shelf:
             return real
         roots = ", ".join(map(str, self._roots)) or "nothing"
         raise IntegrityError(f"{source}: leads to {real}, but LINK_ROOTS allows links to {roots}")
+
+
+def check_directory(path: Path) -> None:
+    """Raises LocalError where a product's or fileset's directory is none, or only a link to one.
+
+    The server follows no such link: nothing below it would ever be served.
+    """
+    with told(path):
+        mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        raise LocalError(
+            f"{path}: a directory expected, not a link; remove the link, and move the directory"
+            " here or mount it here (mount --bind)"
+        )
+    if not stat.S_ISDIR(mode):
+        raise LocalError(f"{path}: a directory expected; move away what is there")
+
+
+def remove_directory(directory: Path, already: str, finish: str) -> bool:
+    """Remove a directory of what is in no list any more. Returns whether there was one.
+
+    Raises LocalError, which says what was done `already` and how to `finish`, where it stays.
+    """
+    try:
+        with told(directory):
+            if not (directory.is_symlink() or directory.is_dir()):
+                return False
+        disk.remove(directory)
+        flush([directory.parent])
+    except LocalError as fault:
+        raise LocalError(
+            f"{already}, but its directory {directory} could not be removed: {fault}; when that is"
+            f" mended, {finish} finishes it"
+        ) from None
+    return True
+
+
+def _real(path: Path) -> Path:
+    # Not Path.resolve, which takes a loop of links for a fault of the program.
+    return Path(os.path.realpath(path))
 
 
 @contextmanager

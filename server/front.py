@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from mirror.errors import MirrorError
-from server.answers import TEXT, Moved, Store, Visitor
+from server.answers import TEXT, Moved, Store, Unavailable, Visitor
 from server.metrics import MEDIA
 from server.reply import Reply, plain, reply_to, text
 from server.request import Request
@@ -67,7 +67,7 @@ class Front:
             with self.store.find("/index.txt", "", visitor):
                 return text(TEXT, "ok\n")
         except MirrorError as fault:
-            return plain(503, str(fault).partition("\n")[0])
+            raise Unavailable(str(fault)) from fault
 
     def _below(self, path: str) -> str | None:
         """The part of a path below the base, still encoded, or None for what is elsewhere."""

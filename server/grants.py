@@ -83,6 +83,17 @@ def _standing(database: Database, product: int, user: str) -> tuple[str | None, 
     return (row[0], bool(row[1])) if row else (None, False)
 
 
+def count_restrictions(database: Database, product: Product) -> tuple[int, int]:
+    """How many users and how many networks a product is restricted to."""
+    row = database.row(
+        """SELECT (SELECT count(*) FROM dsGrant WHERE prod_id = ?),
+        (SELECT count(*) FROM dsNetwork WHERE prod_id = ?)""",
+        product.id, product.id,
+    )  # fmt: skip
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
 # Users
 
 

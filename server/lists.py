@@ -5,29 +5,32 @@ and each from a connection of the moment: to hold one connection, and the moment
 long as a slow reader takes would let a few of them stop everybody else, and would keep SQLite's
 log from being cleared away. What the first moment showed is kept to all the same. Nothing newer
 than its last row is sent; and rows are never changed, only withdrawn, which the count at the end
-tells: then the answer breaks off, and the client reads again (FAULTS S8).
+tells: then the answer breaks off, and the client reads again (FAULTS S8). How wide its columns are
+is seen from its first rows and its last: to measure a million of them would keep everybody waiting.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
-from mirror.errors import LocalError
 from mirror.listing import (
     FILE_COLUMNS,
     FILESET_COLUMNS,
+    NULL,
     PRODUCT_COLUMNS,
     header_line,
     product_values,
     row_line,
 )
-from server.answers import TEXT, Stream
+from server.answers import TEXT, Stream, Unavailable
 from server.catalogue import Fileset, NewFile, Product
 from server.contents import (
-    file_shape,
+    Window,
+    files,
     files_after,
-    fileset_shape,
+    filesets,
     filesets_after,
-    newest_listed,
+    measure_files,
+    measure_filesets,
     products,
     type_columns,
 )
@@ -35,8 +38,6 @@ from server.database import Database, Pool
 
 PIECE = 1000
 """Rows that are read, and sent, at a time."""
-
-_MISSING = "null"
 
 Printed = tuple[tuple[str, ...], tuple[str, ...]]
 """A row as it is printed: the names of its columns, and its values."""
@@ -76,25 +77,32 @@ def print_files(types: Types, shown: Iterable[NewFile]) -> Iterator[Printed]:
 
 
 def _print_own(values: Sequence[str | None], count: int) -> list[str]:
-    own = [_MISSING if value is None else value for value in values[:count]]
-    return own + [_MISSING] * (count - len(own))
+    own = [NULL if value is None else value for value in values[:count]]
+    return own + [NULL] * (count - len(own))
 
 
 def text_of(names: tuple[str, ...], rows: Iterable[Printed]) -> str:
     """A short list; it begins with a header of `names`, unless its first row has another one."""
     rows = list(rows)
+    longest = _longest(rows)
+    return Writer(longest).text(rows) or header_line(names, _widths(names, longest))
+
+
+def _longest(rows: Iterable[Printed]) -> list[int]:
+    """The number of characters of the longest value in each column."""
     longest: list[int] = []
     for _, values in rows:
         longest += [0] * (len(values) - len(longest))
         for at, value in enumerate(values):
             longest[at] = max(longest[at], len(value))
-    return Writer(longest).text(rows) or header_line(names, _widths(names, longest))
+    return longest
 
 
 class Writer:
     """Writes rows in columns of the same widths throughout, with a header where they change.
 
-    `longest`: the number of characters of the longest value in each column.
+    `longest`: the number of characters of the longest value in each column; a longer one that
+    comes all the same takes the room it needs.
     """
 
     def __init__(self, longest: Sequence[int]) -> None:
@@ -127,20 +135,20 @@ def fileset_list(database: Database, pool: Pool, product: Product, after: int) -
     """The product's list beyond the fileset with id `after` (0: all of it).
 
     What it says is of the moment of this call, for which `database` is open; later ones borrow
-    from `pool`. Its chunks raise LocalError where something was withdrawn from it meanwhile.
+    from `pool`. Its chunks raise Unavailable where something was withdrawn from it meanwhile.
     """
     first = filesets_after(database, product, after, PIECE + 1)
     if len(first) <= PIECE:
         names = FILESET_COLUMNS + product.columns
         return whole(text_of(names, print_filesets(product, first)))
-    count, longest = fileset_shape(database, product, after)
-    newest = newest_listed(database, product)
+    count, newest = measure_filesets(database, product, after)
+    last = filesets(database, product, Window(descending=True, limit=1))
 
     def read(database: Database, last: int) -> _Piece:
         piece = filesets_after(database, product, last, PIECE, newest)
         return list(print_filesets(product, piece)), piece[-1].id if piece else last
 
-    writer = Writer(_with_nulls(longest, len(FILESET_COLUMNS)))
+    writer = Writer(_longest(print_filesets(product, first + last)))
     return Stream(TEXT, _pieces(product.name, pool, read, after, writer, count))
 
 
@@ -148,16 +156,18 @@ def file_list(database: Database, pool: Pool, product: Product, fileset: Fileset
     """The fileset's list; of its moment and faults as in `fileset_list`."""
     types = type_columns(database)
     first = files_after(database, fileset, 0, PIECE + 1)
+    shown = [entry.file for entry in first]
     if len(first) <= PIECE:
-        return whole(text_of(FILE_COLUMNS, print_files(types, (entry.file for entry in first))))
-    count, longest = file_shape(database, fileset)
+        return whole(text_of(FILE_COLUMNS, print_files(types, shown)))
+    count, _ = measure_files(database, fileset)
+    last = files(database, fileset, Window(descending=True, limit=1))
 
     def read(database: Database, last: int) -> _Piece:
         piece = files_after(database, fileset, last, PIECE)
         rows = print_files(types, (entry.file for entry in piece))
         return list(rows), piece[-1].id if piece else last
 
-    writer = Writer(_with_nulls(longest, len(FILE_COLUMNS)))
+    writer = Writer(_longest(print_files(types, shown + last)))
     return Stream(TEXT, _pieces(f"{product.name}/{fileset.name}", pool, read, 0, writer, count))
 
 
@@ -166,11 +176,6 @@ def whole(text: str) -> Stream:
     body = text.encode()
     etag = blake2b(body, digest_size=16).hexdigest()
     return Stream(TEXT, iter((body,)), len(body), f'"{etag}"')
-
-
-def _with_nulls(longest: Sequence[int], fixed: int) -> list[int]:
-    # The database measures a missing value as nothing, and it is printed.
-    return [*longest[:fixed], *(max(length, len(_MISSING)) for length in longest[fixed:])]
 
 
 _Piece = tuple[list[Printed], int]
@@ -186,7 +191,7 @@ def _pieces(
         with pool.borrow() as database:
             rows, last = read(database, last)
         if not rows:
-            raise LocalError(
+            raise Unavailable(
                 f"the list of {name} broke off after {sent} of {count} rows: filesets were"
                 " withdrawn while it was sent; to be read again"
             )

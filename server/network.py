@@ -8,6 +8,7 @@ import argparse
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 
 from server.catalogue import catalogue
+from server.command import show, tell
 from server.database import Database
 from server.grants import add_network, networks, product_named, remove_network
 from server.site import add_site_options, read_site
@@ -82,15 +83,15 @@ def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 def _add(database: Database, options: argparse.Namespace) -> None:
     new = add_network(database, options.product, options.network)
     done = "added to" if new else "was there already for"
-    print(f"network {options.network} {done} {options.product}")
+    tell(f"network {options.network} {done} {options.product}")
 
 
 def _delete(database: Database, options: argparse.Namespace) -> None:
     opened = remove_network(database, options.product, options.network, may_open=options.open)
     warned = f"; not restricted to networks any more: {options.product}" if opened else ""
-    print(f"network {options.network} deleted from {options.product}{warned}")
+    tell(f"network {options.network} deleted from {options.product}{warned}")
 
 
 def _list(database: Database, options: argparse.Namespace) -> None:
     product = product_named(database, options.product) if options.product else None
-    print(two_columns([("product", "network"), *networks(database, product)]))
+    show(two_columns([("product", "network"), *networks(database, product)]))

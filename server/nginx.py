@@ -6,10 +6,16 @@ ranges. So our processes answer lists and decide who may have what, and never ca
 """
 
 import argparse
+import os
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
+from mirror.disk import told
 from mirror.errors import ConfigError
+from server.command import show
 from server.site import add_site_options, read_site
 
 ACCEL = "/_files"
@@ -22,7 +28,7 @@ _HOSTS = re.compile(r"[A-Za-z0-9._:*\[\] -]+")
 _CONFIGURATION = """\
 # For the http block of nginx: a file in conf.d/ or sites-enabled/.
 # It wants, behind it:
-#   python -m server serve --dsroot {root} --accel {accel} \\
+#   python -m server serve --dsroot {typed_root} --accel {accel} \\
 #       --trusted-proxy 127.0.0.1/32{base_option} …
 
 upstream datastore {{
@@ -34,7 +40,7 @@ server {{
     listen {listen};
     server_name {server_name};
 {tls}
-    location {base}/ {{
+    location "{base}/" {{
         proxy_pass http://datastore;
         proxy_http_version 1.1;
         proxy_set_header Connection "";
@@ -74,21 +80,32 @@ def main(argv: list[str]) -> int:
     """Print the configuration; returns the exit status. Raises ConfigError for bad options."""
     options = _options(argv)
     site = read_site(options)
-    print(
+    show(
         configuration(
             site.root,
             upstreams=options.upstream or ["127.0.0.1:8080"],
             listen=options.listen or ("443 ssl" if options.cert else "80"),
             server_name=options.server_name,
-            base=options.base_path.rstrip("/"),
-            certificate=(options.cert, options.key) if options.cert or options.key else None,
-        ),
-        end="",
+            base=options.base_path,
+            certificate=_certificate(options),
+        ).removesuffix("\n")
     )
     return 0
 
 
+def _certificate(options: argparse.Namespace) -> tuple[str | None, str | None] | None:
+    """--cert and --key, from the root: nginx reads a relative path from elsewhere."""
+    if not options.cert and not options.key:
+        return None
+    with told("--cert, --key, below the current directory"):
+        cert, key = (path and os.path.abspath(path) for path in (options.cert, options.key))
+    return cert, key
+
+
 def _options(argv: list[str]) -> argparse.Namespace:
+    # Much else would be loaded with it for whoever wants but the name of the prefix.
+    from server.serve_options import base_path
+
     parser = argparse.ArgumentParser(prog="python -m server nginx-conf", description=__doc__)
     add_site_options(parser)
     add = parser.add_argument
@@ -97,7 +114,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     add("--listen", metavar="PORT",
         help="what nginx's listen directive gets (default: 80, with --cert 443 ssl)")  # fmt: skip
     add("--server-name", metavar="NAME", default="_", help="the host's name (default: any)")
-    add("--base-path", metavar="/PATH", default="", help="as given to serve")
+    add("--base-path", metavar="/PATH", type=base_path, default=(), help="as given to serve")
     add("--cert", metavar="FILE", help="the certificate with its chain, for https")
     add("--key", metavar="FILE", help="the certificate's key")
     return parser.parse_args(argv)
@@ -109,31 +126,37 @@ def configuration(
     upstreams: list[str],
     listen: str,
     server_name: str,
-    base: str,
+    base: Sequence[str],
     certificate: tuple[str | None, str | None] | None,
 ) -> str:
-    """The text of the configuration. Raises ConfigError for what cannot stand in one."""
+    """The text of the configuration. Raises ConfigError for what cannot stand in one.
+
+    `base`: the names of the base path, none for the root.
+    """
     problems = [
         f"{option}: cannot be written into a configuration of nginx: {value!r}"
         for option, value, allowed in (
             ("DATA_STORE_ROOT", str(root), _HARMLESS),
             ("--listen", listen, _HOSTS),
             ("--server-name", server_name, _HOSTS),
-            ("--base-path", base or "/", re.compile(r"/[A-Za-z0-9_+.:/-]*")),
             *(("--upstream", upstream, _HOSTS) for upstream in upstreams),
             *(("--cert, --key", part, _HARMLESS) for part in certificate or () if part),
         )
         if not allowed.fullmatch(value)
     ]
+    if base and f"/{base[0]}" == ACCEL:
+        problems.append(f"--base-path: none whose names begin with {base[0]!r}, which is nginx's")
     if certificate and not all(certificate):
         problems.append("--cert and --key go together")
     if problems:
         raise ConfigError(problems)
+    path = "".join(f"/{name}" for name in base)
     return _CONFIGURATION.format(
         root=root,
+        typed_root=shlex.quote(str(root)),
         accel=ACCEL,
-        base=base,
-        base_option=f" --base-path {base}" if base else "",
+        base=path,
+        base_option=f" --base-path {quote(path, safe='/:+')}" if base else "",
         servers="\n".join(f"    server {upstream};" for upstream in upstreams),
         listen=listen,
         server_name=server_name,

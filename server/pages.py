@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from urllib.parse import quote
 
-from mirror.listing import FileRow, FilesetRow, Malformed, ProductRow, Row
+from mirror.listing import NULL, FileRow, FilesetRow, Malformed, ProductRow, Row
 from server.view import KEYS, PAGE, Part, View, own_labels, pages_of
 
 _STYLE = """
@@ -216,7 +216,7 @@ def _sum(md5: str | None) -> str:
 
 
 def _cell(text: str, kind: str = "") -> str:
-    return _NONE if text in ("null", "") else f"<td{_class(kind)}>{escape(text)}</td>"
+    return _NONE if text in (NULL, "") else f"<td{_class(kind)}>{escape(text)}</td>"
 
 
 def _class(kind: str) -> str:

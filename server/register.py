@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror import disk
+from mirror.disk import told
 from mirror.errors import ConfigError, MirrorError
+from mirror.listing import NULL
 from server.accepted import (
     clashes,
     file_problems,
@@ -34,14 +35,13 @@ from server.catalogue import (
 )
 from server.contents import type_columns
 from server.database import Database, Duplicate
-from server.fileset_files import Mode, Shelf, Step
+from server.fileset_files import Mode, Shelf, Step, remove_directory
 from server.site import Site
 from server.store_lock import ConflictError, hold_fileset
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DIGITS = re.compile(r"[0-9]{1,30}", re.ASCII)
 _FIXED = 4
-_MISSING = "null"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,14 @@ class Registered:
     fileset: Fileset
     files: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What a withdrawal found: whether it was registered, and whether a directory was removed."""
+
+    registered: bool
+    removed: bool
 
 
 # What is wanted
@@ -103,7 +111,7 @@ def _wanted(line: str, number: int) -> Wanted:
     size, md5, kind, *own = cells
     if size and not _DIGITS.fullmatch(size):
         raise ValueError(f"a size in bytes expected, not {size!r}")
-    values = trimmed([None if value in ("", _MISSING) else value for value in own])
+    values = trimmed([None if value in ("", NULL) else value for value in own])
     return Wanted(path, kind, values, int(size) if size else None, md5 or None, number)
 
 
@@ -244,13 +252,13 @@ def withdraw(
     *,
     remove: bool = False,
     force: bool = False,
-) -> bool:
+) -> Withdrawn:
     """Take a fileset out of its product's list; its files stay, unless `remove`.
 
     `force`: one that is not registered is no error, and with `remove` the directory that a crashed
-    attempt may have left goes too. Returns whether it was registered. Raises ConfigError for what
-    cannot be a name, ConflictError where it is not registered or in the hands of another process,
-    LocalError where disk or database fail.
+    attempt may have left goes too. Raises ConfigError for what cannot be a name, ConflictError
+    where it is not registered or in the hands of another process, LocalError where disk or
+    database fail.
     """
     if problems := product_name_problems(product) + fileset_name_problems(name):
         raise ConfigError(problems)
@@ -260,17 +268,20 @@ def withdraw(
         if not was and not force:
             raise ConflictError(_not_registered(directory, product, name))
         # Rows first: what is in a list can be had.
-        if remove and directory.is_dir():
-            disk.remove(directory)
-            disk.flush([directory.parent])
-    return was
+        removed = remove and remove_directory(
+            directory,
+            f"{product}/{name} is {'withdrawn already' if was else 'not registered'}",
+            f"dsreg --del {name} --product {product} --rm --force",
+        )
+    return Withdrawn(was, removed)
 
 
 def _not_registered(directory: Path, product: str, name: str) -> str:
-    told = f"{product}/{name}: not registered"
-    if not directory.is_dir():
-        return told
+    said = f"{product}/{name}: not registered"
+    with told(directory):
+        if not directory.is_dir():
+            return said
     return (
-        f"{told}, but its directory is there: {directory}; dsreg --add takes it over, --del with"
+        f"{said}, but its directory is there: {directory}; dsreg --add takes it over, --del with"
         " --rm --force removes it"
     )

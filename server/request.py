@@ -23,6 +23,7 @@ _KNOWN = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE",
 _END = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TOKEN_BYTE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z\r-]")
 _LINE = re.compile(rf"({_TOKEN}) ([!-~]+) HTTP/([0-9])\.([0-9])")
 _FIELD = re.compile(rf"({_TOKEN}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _HOST = re.compile(r"[^\s/?#@\\]*")
@@ -76,6 +77,9 @@ def take_head(buffer: bytearray) -> bytes | None:
 
 
 def _check_growth(buffer: bytearray) -> None:
+    if buffer and not _TOKEN_BYTE.match(buffer):
+        # A TLS handshake, say: nothing that follows can make a request of it.
+        raise RefusedRequest(400, "the request line does not begin with a method")
     if _BARE_LF.search(buffer):
         raise RefusedRequest(400, "lines end with CR LF")
     if len(buffer) > MAX_LINE and buffer.find(b"\r\n", 0, MAX_LINE) < 0:

@@ -76,7 +76,18 @@ CREATE TABLE dsNetwork (
 )
 """
 
-STEPS = (_STORE, _ACCESS)
+# What was withdrawn, with the first id it ever had: a client whose last fileset it is has seen
+# nothing of what came after that, even if it was registered again since.
+_WITHDRAWN = """
+CREATE TABLE dsWithdrawn (
+    prod_name TEXT NOT NULL,
+    fileset_name TEXT NOT NULL,
+    fileset_id BIGINT NOT NULL,
+    PRIMARY KEY (prod_name, fileset_name)
+)
+"""
+
+STEPS = (_STORE, _ACCESS, _WITHDRAWN)
 """What leads from each version to the next; a database that runs all of them is of the newest."""
 
 VERSION = len(STEPS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirror.disk import told
 from mirror.errors import ConfigError
 from mirror.listing import INDEX
 from server.access_log import AccessLog
@@ -23,8 +24,9 @@ from server.web import SPARE, Limits, Server
 if TYPE_CHECKING:
     import ssl
 
-_OTHER_FILES = 64
-"""Descriptors for everything that is neither a connection nor the file it is sent."""
+_OTHER_FILES = 256
+"""Descriptors for everything that is neither a connection nor the file it is sent: the catalogue's
+connections, and directories on the way to a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,9 @@ def _directory(path: str) -> Path:
 def _is_plain_tree(site: Site) -> bool:
     """Say whether a directory without a catalogue has lists of its own, as a mirror's store/."""
     database = site.database
-    absent = isinstance(database, SqliteFile) and not database.path.exists()
-    return absent and (site.root / INDEX).is_file()
+    with told(site.root):
+        absent = isinstance(database, SqliteFile) and not database.path.exists()
+        return absent and (site.root / INDEX).is_file()
 
 
 def _tree(root: Path) -> tuple[Path, Callable[[], Store]]:
@@ -121,7 +124,9 @@ def _registered(site: Site) -> Callable[[], Store]:
 
     # An empty directory may be served before its first product is made; any other one without a
     # catalogue is rather a mistake.
-    open_catalogue(site.database, create=not any(site.root.iterdir())).close()
+    with told(site.root):
+        empty = not any(site.root.iterdir())
+    open_catalogue(site.database, create=empty).close()
 
     def store() -> Store:
         pool, pages = Pool(site.database), Pool(site.database)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 256
 
+_PAGES = (("healthz",), ("metrics",))
+
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The options; ends the process with status 2 for wrong usage, as argparse does."""
@@ -27,8 +29,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.key and not options.cert:
         parser.error("--key FILE needs --cert FILE")
-    if options.static and (options.dsroot or options.dbname):
-        parser.error("--static DIR has no catalogue: not with --dsroot or --dbname")
+    if options.static and (options.dsroot or options.dbname or options.site):
+        parser.error("--static DIR has no catalogue: not with --dsroot, --dbname or --site")
     return options
 
 
@@ -46,7 +48,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     add("--port", type=_port, default=8080, help="0: the system picks (default: %(default)s)")
     add("--cert", metavar="FILE", help="speak TLS with this certificate chain (PEM)")
     add("--key", metavar="FILE", help="the certificate's key, if it does not stand in its file")
-    add("--base-path", type=_base_path, default=(), metavar="/PATH",
+    add("--base-path", type=base_path, default=(), metavar="/PATH",
         help="the path below which all URLs stand")  # fmt: skip
     add("--trusted-proxy", type=_network, action="append", default=[], metavar="NETWORK",
         help="believe X-Forwarded-For from there; may be repeated")  # fmt: skip
@@ -119,8 +121,8 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 
-def _base_path(text: str) -> tuple[str, ...]:
-    """The names of a base path; none for `/`."""
+def base_path(text: str) -> tuple[str, ...]:
+    """The names of a base path; none for `/`. Raises ArgumentTypeError for what is none."""
     if not text.startswith("/"):
         raise argparse.ArgumentTypeError(f"a path that begins with / expected, not {text}")
     inner = text.strip("/")
@@ -129,14 +131,18 @@ def _base_path(text: str) -> tuple[str, ...]:
         problem = check_name(name)
         if problem:
             raise argparse.ArgumentTypeError(f"{problem}, in {text}")
+    if names in _PAGES:
+        raise argparse.ArgumentTypeError(f"the server has a page at {text}; give another path")
     return names
 
 
 def _accel(text: str) -> str:
-    """A prefix of URLs, without the slash at its end."""
-    if not text.startswith("/") or not text.isascii() or not text.isprintable() or " " in text:
-        raise argparse.ArgumentTypeError(f"a URL's path that begins with / expected, not {text}")
-    return text.rstrip("/")
+    """A prefix of URLs, of names alone; without the slash at its end."""
+    prefix = text.removesuffix("/")
+    root, *names = prefix.split("/")
+    if root or not names or " " in prefix or any(check_name(name) for name in names):
+        raise argparse.ArgumentTypeError(f"a path of plain names, /NAME, expected, not {text}")
+    return prefix
 
 
 def _network(text: str) -> "Network":

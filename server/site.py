@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.disk import told
 from mirror.errors import ConfigError
 
 CATALOGUE = ".datastore.db"
@@ -60,7 +61,7 @@ def add_site_options(parser: "argparse._ActionsContainer") -> None:
 def read_site(options: argparse.Namespace, environ: Mapping[str, str] | None = None) -> Site:
     """The site as told by options (see `add_site_options`), environment and configuration.
 
-    Raises ConfigError with every problem found.
+    Raises ConfigError with every problem found, LocalError for a path that cannot be looked at.
     """
     given = os.environ if environ is None else environ
     chosen = {"DATA_STORE_ROOT": options.dsroot, "DS_DBNAME": options.dbname}
@@ -139,7 +140,11 @@ class _Settings:
             )
             return None
         path = self._absolute(text, key)
-        if path and not path.is_dir():
+        if path is None:
+            return None
+        with told(path):
+            there = path.is_dir()
+        if not there:
             self.problems.append(f"{self.value(key)[1]}: a directory expected, but {path} is none")
         return path
 
@@ -158,7 +163,8 @@ class _Settings:
     def _absolute(self, text: str, key: str) -> Path | None:
         _, source = self.value(key)
         if os.path.isabs(text) or not (self._source and source.startswith(f"{self._source}:")):
-            return Path(os.path.abspath(text))
+            with told(f"{source}: {text}, below the current directory"):
+                return Path(os.path.abspath(text))
         # Read by many programs, each in a directory of its own.
         self.problems.append(f"{source}: an absolute path expected, not {text}")
         return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mirror.errors import LocalError
 from server import browse
-from server.answers import Answer, File, Visitor
+from server.answers import Answer, File, Unavailable, Visitor
 from server.catalogue import (
     Fileset,
     NewFile,
@@ -24,6 +24,7 @@ from server.catalogue import (
     find_file,
     find_fileset,
     find_product,
+    first_id,
 )
 from server.database import Database, Pool
 from server.grammar import (
@@ -105,6 +106,8 @@ class RegisteredStore:
         with ExitStack() as opened:
             try:
                 answer: Answer = self._open(found, opened)
+            except Unavailable:
+                raise
             except LocalError:
                 # Withdrawn between the two looks, it is no fault that it has gone.
                 again = self._look_up(url, query, visitor)
@@ -161,7 +164,8 @@ class RegisteredStore:
                 last = find_fileset(database, product, name) if name else None
                 if name and last is None:
                     return not_listed(product.name, name)
-                return fileset_list(database, self._pool, product, last.id if last else 0)
+                after = first_id(database, product, last) if last else 0
+                return fileset_list(database, self._pool, product, after)
             case PageUrl():
                 return browse.product_page(database, product, query)
             case DirectoryUrl():
@@ -186,6 +190,8 @@ class RegisteredStore:
         try:
             descriptor = self._descriptor(found.names, opened)
         except OSError as fault:
+            if fault.errno in _EXHAUSTED:
+                raise Unavailable(f"{'/'.join(found.names)}: {fault.strerror}") from fault
             reason = _REASONS.get(fault.errno or 0, fault.strerror)
             raise _spoiled(found, f"cannot be read ({reason})") from fault
         info = os.fstat(descriptor)
@@ -200,21 +206,21 @@ class RegisteredStore:
 
     def _descriptor(self, names: tuple[str, str, str], opened: ExitStack) -> int:
         """Open ROOT/PRODUCT/FILESET/FILE; of these only the root and the file may be links."""
-        product, fileset, name = names
-
-        def keep(descriptor: int) -> int:
-            opened.callback(os.close, descriptor)
-            return descriptor
-
-        at = keep(os.open(self._root, _DIRECTORY & ~os.O_NOFOLLOW))
-        at = keep(os.open(product, _DIRECTORY, dir_fd=at))
-        at = keep(os.open(fileset, _DIRECTORY, dir_fd=at))
-        try:
-            return keep(os.open(name, _DATA, dir_fd=at))
-        except OSError as fault:
-            if fault.errno != errno.ELOOP:
-                raise
-        return keep(os.open(self._target(os.path.join(self._root, *names)), _DATA))
+        with ExitStack() as passed:
+            flags = _DIRECTORY & ~os.O_NOFOLLOW
+            at: int | None = None
+            for directory in (str(self._root), *names[:2]):
+                at = os.open(directory, flags, dir_fd=at)
+                passed.callback(os.close, at)
+                flags = _DIRECTORY
+            try:
+                descriptor = os.open(names[2], _DATA, dir_fd=at)
+            except OSError as fault:
+                if fault.errno != errno.ELOOP:
+                    raise
+                descriptor = os.open(self._target(os.path.join(self._root, *names)), _DATA)
+        opened.callback(os.close, descriptor)
+        return descriptor
 
     def _target(self, link: str) -> str:
         """Where a link leads to, in the end. Raises OSError where it must not be followed."""
@@ -227,9 +233,11 @@ class RegisteredStore:
         raise OSError(errno.EXDEV, "it links to a place outside of LINK_ROOTS")
 
 
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
 _REASONS = {
-    errno.ELOOP: "its product's or fileset's directory, or the end of its link, is a link",
-    errno.ENOTDIR: "its product's or fileset's directory is none",
+    errno.ELOOP: "the end of its link is a link",
+    errno.ENOTDIR: "its product's or fileset's directory is none, or a link",
     errno.ENOENT: "it is not there",
 }
 

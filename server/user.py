@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mirror.errors import ConfigError
 from server.access import MAX_PASSWORD, hash_password, password_fault
 from server.catalogue import catalogue
+from server.command import show, tell
 from server.database import Database
 from server.grants import (
     USER_NAME,
@@ -101,27 +102,27 @@ def _add(database: Database, options: argparse.Namespace) -> None:
     saved = save_user(database, options.name, password, options.products)
     granted = _joined(saved.granted)
     if saved.new:
-        print(f"user {options.name} added, granted {granted}")
+        tell(f"user {options.name} added, granted {granted}")
     else:
         kept = "changed" if password else "kept"
-        print(f"user {options.name} was there: password {kept}, granted {granted or 'nothing new'}")
+        tell(f"user {options.name} was there: password {kept}, granted {granted or 'nothing new'}")
 
 
 def _change(database: Database, options: argparse.Namespace) -> None:
     check_user(database, options.name)
     password = _read_password(options.name, options.password_file)
     set_password(database, options.name, hash_password(password))
-    print(f"user {options.name}: password changed")
+    tell(f"user {options.name}: password changed")
 
 
 def _delete(database: Database, options: argparse.Namespace) -> None:
     if options.products:
         opened = revoke(database, options.name, options.products, may_open=options.open)
         lost = _joined(dict.fromkeys(options.products))
-        print(f"user {options.name}: no grant for {lost} any more{_warned(opened)}")
+        tell(f"user {options.name}: no grant for {lost} any more{_warned(opened)}")
         return
     had, opened = remove_user(database, options.name, may_open=options.open)
-    print(f"user {options.name} deleted, had {_joined(had) or 'no grants'}{_warned(opened)}")
+    tell(f"user {options.name} deleted, had {_joined(had) or 'no grants'}{_warned(opened)}")
 
 
 def _warned(opened: Sequence[str]) -> str:
@@ -131,7 +132,7 @@ def _warned(opened: Sequence[str]) -> str:
 def _list(database: Database, options: argparse.Namespace) -> None:
     product = product_named(database, options.product) if options.product else None
     rows = [(name, _joined(had) or "-") for name, had in users(database, product).items()]
-    print(two_columns([("user", "products"), *rows]))
+    show(two_columns([("user", "products"), *rows]))
 
 
 def two_columns(rows: Sequence[tuple[str, str]]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_plus
 
-from mirror.listing import FileRow, FilesetRow, Header, Malformed, Row
+from mirror.listing import NULL, FileRow, FilesetRow, Header, Malformed, Row
 
 PAGE = 1000
 """Rows on a page."""
@@ -129,7 +129,7 @@ def _rank(row: Row, key: str) -> tuple[int, str] | None:
             return None if value is None else (value, "")
         return 0, value
     own = dict(zip(own_labels(row.header), row.extra(), strict=False)).get(key)
-    if own is None or own == "null":
+    if own is None or own == NULL:
         return None
     return (len(own) if own.isascii() and own.isdecimal() else _TEXT_LAST), own
 

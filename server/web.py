@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from mirror.errors import MirrorError
 from server.access_log import AccessLog, combined
+from server.answers import Unavailable
 from server.channel import Channel, Pace, SecureChannel, Span, shut
 from server.front import Front
 from server.metrics import Board, Counts
@@ -155,7 +156,10 @@ class Server:
             # The client has gone, or speaks no TLS: there is nobody left to tell.
             pass
         except Exception as fault:
-            _report(host, repr(fault))
+            _report(host, _told(fault))
+            # Half an answer must not look like a whole one, not even to HTTP/1.0, where the end of
+            # the connection is the end of the answer.
+            channel.abort()
         finally:
             client.close()
             self._leave(client)
@@ -164,6 +168,7 @@ class Server:
         """Answer one request after the other, in their order, until one side has had enough."""
         fresh = True
         while True:
+            head = None
             try:
                 head = self._receive(connection, fresh)
                 if head is None:
@@ -171,7 +176,7 @@ class Server:
                 connection.begun = time.perf_counter()
                 request = parse_head(head)
             except RefusedRequest as refused:
-                self._refuse(connection, refused)
+                self._refuse(connection, refused, head or connection.buffer)
                 return
             if not self._exchange(connection, request):
                 return
@@ -194,9 +199,14 @@ class Server:
             connection.buffer += data
         return head
 
-    def _refuse(self, connection: _Connection, refused: RefusedRequest) -> None:
+    def _refuse(
+        self, connection: _Connection, refused: RefusedRequest, head: bytes | bytearray = b""
+    ) -> None:
         connection.begun = time.perf_counter()
         reply = plain(refused.status, refused.reason)
+        # What is no request may be a HEAD all the same (RFC 9110 section 9.3.2).
+        if head.startswith(b"HEAD "):
+            reply = replace(reply, body=b"")
         self._answer(connection, connection.host, None, reply, keep=False)
 
     def _exchange(self, connection: _Connection, request: Request) -> bool:
@@ -205,12 +215,9 @@ class Server:
         with ExitStack() as held:
             try:
                 reply = self._front.reply(request, visitor, held)
-            except MirrorError as fault:
-                _report(visitor.address, f"{request.line}: {fault}")
-                reply = plain(500, str(fault).partition("\n")[0])
             except Exception as fault:
-                _report(visitor.address, f"{request.line}: {fault!r}")
-                reply = plain(500, "this server has failed; the fault is in its log")
+                _report(visitor.address, f"{request.line}: {_told(fault)}")
+                reply = _excuse(fault)
             keep = request.keep_alive() and not self._closing
             return self._answer(connection, visitor.address, request, reply, keep=keep)
 
@@ -238,6 +245,9 @@ class Server:
                 channel.send(head)
                 return keep
             sent = _send_body(channel, head, reply, chunked=chunked)
+            if isinstance(reply.body, Span) and sent != reply.length and request:
+                lack = f"only {sent} of {reply.length} bytes were there to send"
+                _report(address, f"{request.line}: {lack}")
             return keep and (unbounded or sent == reply.length)
         finally:
             # Also of an answer that was not taken to its end.
@@ -286,7 +296,8 @@ def _send_body(channel: Channel, head: bytes, reply: Reply, *, chunked: bool) ->
 def _send_chunks(channel: Channel, head: bytes, chunks: Iterator[bytes], *, chunked: bool) -> int:
     """Send head and chunks, the head with the first of them if that is a small one."""
     sent = 0
-    for chunk in chunks:
+    # An empty one would be taken for the last.
+    for chunk in filter(None, chunks):
         framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk
         if head and len(chunk) > _SMALL:
             channel.send(head, more=True)
@@ -298,6 +309,17 @@ def _send_chunks(channel: Channel, head: bytes, chunks: Iterator[bytes], *, chun
     if last:
         channel.send(last)
     return sent
+
+
+def _told(fault: Exception) -> str:
+    return str(fault) if isinstance(fault, MirrorError) else repr(fault)
+
+
+def _excuse(fault: Exception) -> Reply:
+    """What a visitor is told of a fault of ours: names and paths are for the log."""
+    if isinstance(fault, Unavailable):
+        return plain(503, "not at this moment; try again later")
+    return plain(500, "this server has failed; the fault is in its log")
 
 
 def _report(host: str, fault: str) -> None:

@@ -15,20 +15,20 @@ TRAPS = "/gpc1/traps"
 class Attack:
     """What is sent and the statuses it gets from a catalogue's store, and from plain files.
 
-    `closes`: the server ends the connection after the last one. No `plain`: only a catalogue has
-    what is asked for.
+    `closes`: the server ends the connection after the last one. `plain` is None where only a
+    catalogue has what is asked for.
     """
 
     name: str
     data: bytes
     statuses: tuple[int, ...]
-    plain: tuple[int, ...]
+    plain: tuple[int, ...] | None
     closes: bool = False
 
 
 def _targets(status: int, targets: Iterable[str], *, plain: int | None = 0) -> Iterator[Attack]:
     """A GET of each target, that gets this status; `plain`: another one, or None, as Attack's."""
-    other = () if plain is None else (plain or status,)
+    other = None if plain is None else (plain or status,)
     for target in targets:
         yield Attack(target[:60], f"GET {target}".encode() + END, (status,), other)
 
@@ -42,7 +42,7 @@ def _fields(status: int, target: str, rows: dict[str, str], *, plain: bool = Tru
     """A GET of a target with each of these header fields, that leaves the connection open."""
     return [
         Attack(name, f"GET {target} HTTP/1.1\r\nHost: x\r\n{given}\r\n\r\n".encode("latin-1"),
-               (status,), (status,) if plain else ())
+               (status,), (status,) if plain else None)
         for name, given in rows.items()
     ]  # fmt: skip
 
@@ -142,7 +142,8 @@ JUNK = {
     "authorization 8 bits": "Authorization: Basic \xff\xfe\xfd",
     "authorization 20 kB": "Authorization: Basic " + "QUFB" * 5000,
     "authorization 20 kB password": basic(b"jan:" + b"x" * 15_000),
-    "authorization NUL inside": basic(f"jan:{PASSWORD}\0".encode()),
+    "authorization NUL inside": basic(f"jan:{PASSWORD[:7]}\0{PASSWORD[7:]}".encode()),
+    "authorization NUL behind": basic(f"jan:{PASSWORD}\0".encode()),
     "authorization NUL in the name": basic(f"jan\0:{PASSWORD}".encode()),
     "authorization SQL": basic(b"' OR 1=1--:x"),
     "authorization LIKE": basic(f"j%:{PASSWORD}".encode()),
@@ -230,7 +231,8 @@ SMUGGLED = {
     "bare carriage return": _wrong(b"A: b\rTransfer-Encoding: chunked"),
     "two carriage returns": b"GET / HTTP/1.1\r\r\n" + HOST + b"\r\n",
     "carriage return in the line": b"GET /\r HTTP/1.1\r\n" + HOST + b"\r\n",
-    "both on PUT": b"PUT / HTTP/1.1\r\n" + HOST
+    "both on PUT": b"PUT / HTTP/1.1\r\n"
+    + HOST
     + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
     "other digits on PUT": b"PUT / HTTP/1.1\r\n" + HOST + b"Content-Length: \xb2\r\n\r\n",
 }

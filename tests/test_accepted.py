@@ -133,6 +133,7 @@ def test_a_description_may_be_longer() -> None:
         (("filesetid",), "fixed column 'filesetID'"),
         (("Time registered",), "fixed column 'time registered'"),
         (("type",), "fixed column 'type'"),
+        (("a", "-b"), "the label of column 1 begins with '-'"),
         (tuple("abcdefghi"), "9 columns (at most 8)"),
     ],
 )

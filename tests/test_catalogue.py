@@ -1,12 +1,15 @@
 """The catalogue's tables in both databases: what is registered, its order, its versions."""
 
+import shutil
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mirror.errors import ConfigError, LocalError
 from server import catalogue as catalogue_room
+from server import database as database_room
 from server.catalogue import (
     NewFile,
     NewFileset,
@@ -17,6 +20,7 @@ from server.catalogue import (
     find_file,
     find_fileset,
     find_product,
+    first_id,
     open_catalogue,
     remove_fileset,
     remove_product,
@@ -25,12 +29,12 @@ from server.contents import (
     Window,
     count_listed,
     count_products,
-    file_shape,
     files,
     files_after,
-    fileset_shape,
     filesets,
     filesets_after,
+    measure_files,
+    measure_filesets,
     products,
     type_columns,
 )
@@ -125,7 +129,7 @@ def test_a_fileset_is_found_with_all_its_files(gpc1: Database) -> None:
     assert [entry.file for entry in files_after(gpc1, found, 0, 100)] == written
     assert find_file(gpc1, found, "b.txt") == written[1]
     assert find_file(gpc1, found, "B.txt") is None
-    assert file_shape(gpc1, found)[1][:6] == [5, 13, 32, 6, 4, 6]
+    assert measure_files(gpc1, found) == (3, 2**40 + 7)
 
 
 def test_filesets_are_listed_in_the_order_of_registration(gpc1: Database) -> None:
@@ -208,6 +212,37 @@ def test_what_is_registered_again_comes_behind_everything(gpc1: Database) -> Non
     assert listed(gpc1) == ["o1", "o3", "o2"]
 
 
+def test_whoever_saw_a_fileset_before_it_was_registered_again_misses_nothing(
+    gpc1: Database,
+) -> None:
+    register(gpc1, "o1", "o2")
+    for _ in range(2):
+        remove_fileset(gpc1, "gpc1", "o1")
+        register(gpc1, "o1")
+    product = find_product(gpc1, "gpc1")
+    assert product
+    again = find_fileset(gpc1, product, "o1")
+    second = find_fileset(gpc1, product, "o2")
+    assert again
+    assert second
+    first = first_id(gpc1, product, again)
+    assert [f.name for f in filesets_after(gpc1, product, first, 100)] == ["o2", "o1"]
+    assert first_id(gpc1, product, second) == second.id
+
+
+def test_whoever_saw_a_product_before_it_was_made_again_misses_nothing(gpc1: Database) -> None:
+    register(gpc1, "o1")
+    remove_product(gpc1, "gpc1")
+    add_product(gpc1, "gpc1", "ipp-dist", "Test exposures")
+    register(gpc1, "o2", "o1", "o3")
+    product = find_product(gpc1, "gpc1")
+    assert product
+    again = find_fileset(gpc1, product, "o1")
+    assert again
+    first = first_id(gpc1, product, again)
+    assert [f.name for f in filesets_after(gpc1, product, first, 100)] == ["o2", "o1", "o3"]
+
+
 def test_removing_a_product_removes_all_of_it(gpc1: Database) -> None:
     add_fileset(gpc1, "gpc1", NewFileset("o1", "IPP-DIST"), [NewFile("a", 1, MD5, "fits")])
     assert remove_product(gpc1, "gpc1")
@@ -240,17 +275,18 @@ def test_files_are_sorted_by_number_of_bytes(gpc1: Database) -> None:
     assert [file.size for file in shown] == [100, 20, 3]
 
 
-def test_the_shape_of_a_list_is_its_count_and_widths(gpc1: Database) -> None:
-    register(gpc1, "a" * 40)
-    register(gpc1, "b" * 99, hidden=True)
-    add_fileset(gpc1, "gpc1", NewFileset("b", "OBJECT", ("1", "chip")), [])
+def test_a_list_is_measured_from_any_place(gpc1: Database) -> None:
+    register(gpc1, "o1", "o2")
+    register(gpc1, "hidden", hidden=True)
+    register(gpc1, "o3")
     product = find_product(gpc1, "gpc1")
     assert product
-    count, widths = fileset_shape(gpc1, product, 0)
-    assert (count, widths[:5]) == (2, [40, 20, 8, 1, 4])
-    first = find_fileset(gpc1, product, "a" * 40)
-    assert first
-    assert fileset_shape(gpc1, product, first.id)[1][0] == 1
+    second, third = (find_fileset(gpc1, product, name) for name in ("o2", "o3"))
+    assert second
+    assert third
+    assert measure_filesets(gpc1, product, 0) == (3, third.id)
+    assert measure_filesets(gpc1, product, second.id) == (1, third.id)
+    assert measure_filesets(gpc1, product, third.id) == (0, 0)
 
 
 def test_type_columns_are_those_of_the_protocol(database: Database) -> None:
@@ -325,7 +361,8 @@ def test_migration_from_the_version_before_keeps_everything(place: Place) -> Non
         assert version_of(opened) == VERSION
         assert listed(opened) == ["o1", "o2"]
         register(opened, "o3")
-        assert opened.rows("SELECT network FROM dsNetwork") == []
+        remove_fileset(opened, "gpc1", "o1")
+        assert opened.rows("SELECT fileset_name FROM dsWithdrawn") == [("o1",)]
 
 
 def test_tables_of_a_newer_program_are_refused(place: Place) -> None:
@@ -382,6 +419,57 @@ def test_a_connection_that_was_cut_is_made_anew(
     with pool.borrow() as second:
         assert listed(second) == []
     pool.close()
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+def test_a_file_that_was_replaced_or_removed_is_noticed(tmp_path: Path, how: str) -> None:
+    place = SqliteFile(tmp_path / "catalogue.db")
+    copy = tmp_path / "copy.db"
+    with catalogue(place, create=True) as opened:
+        add_product(opened, "old", "table", "in the copy")
+        opened.row("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copy(place.path, copy)
+        add_product(opened, "new", "table", "not in the copy")
+    pool = Pool(place)
+    with pool.borrow() as first:
+        assert count_products(first) == 2
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{place.path}{suffix}").unlink(missing_ok=True)
+    if how == "replaced":
+        copy.rename(place.path)
+        with pool.borrow() as second:
+            assert count_products(second) == 1
+    else:
+        with pytest.raises(ConfigError, match="no catalogue"), pool.borrow():
+            pass
+    pool.close()
+
+
+def test_a_disk_that_fails_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a busy file is worth waiting for."""
+    waited: list[float] = []
+    monkeypatch.setattr("server.database.time.sleep", waited.append)
+    (tmp_path / "catalogue.db").mkdir()
+    with pytest.raises(LocalError, match=r"catalogue\.db"):
+        open_catalogue(SqliteFile(tmp_path / "catalogue.db"), create=True)
+    assert waited == []
+
+
+@pytest.mark.parametrize(
+    ("server", "host", "port"),
+    [
+        ("db.site", "db.site", None),
+        ("db.site:5433", "db.site", "5433"),
+        ("192.0.2.7:5433", "192.0.2.7", "5433"),
+        ("::1", "::1", None),
+        ("fe80::1", "fe80::1", None),
+        ("[::1]", "::1", None),
+        ("[::1]:5433", "::1", "5433"),
+        ("/run/postgresql", "/run/postgresql", None),
+    ],
+)
+def test_addresses_of_a_server(server: str, host: str, port: str | None) -> None:
+    assert database_room._address(server) == (host, port)
 
 
 def test_a_catalogue_that_is_not_there_says_how_to_make_one(place: Place) -> None:

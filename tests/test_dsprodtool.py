@@ -10,8 +10,16 @@ from places import data_store, environment_of
 
 from server import dsprodtool
 from server.__main__ import main
-from server.catalogue import NewFileset, Product, add_fileset, catalogue, find_product
+from server.catalogue import (
+    NewFileset,
+    Product,
+    add_fileset,
+    add_product,
+    catalogue,
+    find_product,
+)
 from server.database import Database, Duplicate
+from server.grants import add_network, save_user
 from server.site import CATALOGUE, Place, PostgresServer, SqliteFile
 from server.store_lock import LOCK_FILE, hold_fileset
 
@@ -117,7 +125,7 @@ def test_adding_again_the_same_is_no_error(gpc1: Dsprodtool) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("--ps2", "x"), "its columns: 'target_id stage', not 'target_id stage x'"),
+        (("--ps2", "x"), "its columns: 'target_id|stage', not 'target_id|stage|x'"),
         (("--hide",), "its hidden: False, not True"),
         (("--type", "table"), "its type: 'ipp-dist', not 'table'"),
         (("--description", "other"), "its description: 'Exposures', not 'other'"),
@@ -153,7 +161,9 @@ def test_a_product_changes(gpc1: Dsprodtool) -> None:
 
 
 REFUSALS: dict[str, tuple[Sequence[str], int, str]] = {
-    "no action": ([], 2, "one of the arguments --add"),
+    "no action": ([], 3, "one of --add, --update, --del is missing"),
+    "no action, an option": (["--rm"], 3, "one of --add, --update, --del is missing"),
+    "unknown option": ([*ADD, "--what"], 2, "unrecognized arguments: --what"),
     "both actions": ([*ADD, "--del", "gpc1"], 2, "not allowed with argument"),
     "hide and show": (["--update", "gpc1", "--hide", "--show"], 2, "not allowed with argument"),
     "nothing": (["--add", "gpc2"], 3, "--type is missing\n--description is missing"),
@@ -163,6 +173,10 @@ REFUSALS: dict[str, tuple[Sequence[str], int, str]] = {
     "label of it": (["--del", "gpc1", "--ps0", "x"], 3, "--ps0 does not go with --del"),
     "type": (["--add", "gpc2", "--type", "x", "--description", "x"], 3, "one of the types image"),
     "name": (["--add", "healthz", *ADD[2:]], 3, "a page of this name"),
+    "prefix of nginx": (["--add", "_files", *ADD[2:]], 3, "product _files: "),
+    "open": ([*ADD, "--open"], 3, "--open does not go with --add"),
+    "force": (["--update", "gpc1", "--force"], 3, "--force does not go with --update"),
+    "descending": (["--add", "gpc2", *ADD[2:], "--ps0=-a"], 3, "begins with '-'"),
     "path": (["--add", "../gpc2", *ADD[2:]], 3, "characters outside"),
     "del path": (["--del", "..", "--rm", "--yes"], 3, "'..' as a name"),
     "description": ([*ADD[:-1], "a|b"], 3, "the description holds '|' or '#'"),
@@ -205,7 +219,7 @@ def test_a_person_confirms_a_deletion_by_the_name(
     assert (gpc1.root / "gpc1" / "o1" / "a").exists()
     code, _, err = gpc1("--del", "gpc1", "--yes")
     assert code == 1
-    assert "a directory of this name is there" in err
+    assert "--rm --force removes it" in err
 
 
 def test_a_product_in_which_someone_registers_is_not_deleted(gpc1: Dsprodtool) -> None:
@@ -239,5 +253,115 @@ def test_a_file_in_the_way_of_the_directory_is_told(command: Dsprodtool) -> None
     (command.root / "gpc1").write_bytes(b"")
     code, _, err = command(*ADD)
     assert code == 2
-    assert "gpc1: File exists" in err
+    assert "gpc1: a directory expected; move away" in err
     assert command.product() is None
+
+
+def test_columns_are_compared_one_by_one(command: Dsprodtool) -> None:
+    assert command(*ADD, "--ps0", "a b", "--ps1", "c")[0] == 0
+    code, out, err = command(*ADD, "--ps0", "a", "--ps1", "b c")
+    assert (code, out) == (1, "")
+    assert "its columns: 'a b|c', not 'a|b c'" in err
+
+
+# Products that are not everybody's
+
+
+def restrict(command: Dsprodtool, users: Sequence[str], networks: Sequence[str]) -> None:
+    """Let only these have gpc1."""
+    with catalogue(command.place) as database:
+        for name in users:
+            save_user(database, name, "hash", ["gpc1"])
+        for network in networks:
+            add_network(database, "gpc1", network)
+
+
+@pytest.mark.parametrize(
+    ("users", "networks", "told"),
+    [
+        (["a", "b"], [], "restricted to 2 users"),
+        ([], ["192.0.2.0/24"], "restricted to 1 network"),
+        (["a"], ["192.0.2.0/24", "::1/128"], "restricted to 1 user and 2 networks"),
+    ],
+    ids=["users", "network", "both"],
+)
+def test_a_product_that_is_not_everybody_s_is_deleted_only_if_that_is_meant(
+    gpc1: Dsprodtool,
+    monkeypatch: pytest.MonkeyPatch,
+    users: Sequence[str],
+    networks: Sequence[str],
+    told: str,
+) -> None:
+    restrict(gpc1, users, networks)
+    code, out, err = gpc1("--del", "gpc1", "--yes")
+    assert (code, out) == (3, "")
+    assert f"product gpc1: {told}" in err
+    assert "made again under this name it would be everybody's: give --open" in err
+    assert gpc1.product()
+    answer(monkeypatch, "gpc1\n")
+    code, out, err = gpc1("--del", "gpc1", "--open", "--rm")
+    assert code == 0
+    assert f"product gpc1 with 0 filesets, {told}, and " in err
+    assert out == f"deleted product gpc1 with 0 filesets and its directory; it was {told}\n"
+    assert gpc1.product() is None
+
+
+def test_a_product_restricted_while_a_person_thinks_is_kept(
+    gpc1: Dsprodtool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, "gpc1\n")
+
+    def slow(size: int = -1) -> str:
+        restrict(gpc1, ["a"], [])
+        return "gpc1\n"
+
+    monkeypatch.setattr(sys.stdin, "readline", slow)
+    code, out, err = gpc1("--del", "gpc1")
+    assert (code, out) == (3, "")
+    assert "restricted to 1 user" in err
+    assert gpc1.product()
+
+
+# Directories
+
+
+def test_a_link_in_place_of_the_directory_is_refused(command: Dsprodtool, tmp_path: Path) -> None:
+    (tmp_path / "large disk").mkdir()
+    (command.root / "gpc1").symlink_to(tmp_path / "large disk")
+    code, out, err = command(*ADD)
+    assert (code, out) == (2, "")
+    assert f"{command.root / 'gpc1'}: a directory expected, not a link" in err
+    assert "mount" in err
+    assert command.product() is None
+    assert (command.root / "gpc1").is_symlink()
+
+
+def test_what_is_left_of_a_product_is_removed_only_when_confirmed(
+    command: Dsprodtool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(*ADD)[0] == 0
+    assert command("--del", "gpc1", "--yes")[0] == 0
+    answer(monkeypatch, "y\n")
+    code, out, err = command("--del", "gpc1", "--rm", "--force")
+    assert (code, out) == (1, "")
+    assert str(command.root / "gpc1") in err
+    assert (command.root / "gpc1").is_dir()
+    answer(monkeypatch, "gpc1\n")
+    code, out, _ = command("--del", "gpc1", "--rm", "--force")
+    assert (code, out) == (0, "product gpc1 was not in the catalogue; removed its directory\n")
+    assert command.names() == {LOCK_FILE}
+
+
+def test_no_terminal_is_no_confirmation(gpc1: Dsprodtool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = gpc1("--del", "gpc1")
+    assert code == 3
+    assert "--yes is missing" in err
+
+
+def test_a_product_under_a_name_that_is_refused_by_now_can_be_deleted(command: Dsprodtool) -> None:
+    with catalogue(command.place, create=True) as database:
+        add_product(database, "_files", "ipp-dist", "older than nginx here")
+    assert command("--del", "_files", "--yes", "--rm") == (
+        0, "deleted product _files with 0 filesets (it had no directory)\n", "",
+    )  # fmt: skip

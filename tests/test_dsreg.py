@@ -134,7 +134,8 @@ def test_empty_with_values_of_columns_and_single_dashes(dsreg: Dsreg) -> None:
 ADD = ("--add", "o1", "--product", "gpc1", "--type", "IPP-DIST")
 DELETE = ("--del", "o1", "--product", "gpc1")
 REFUSALS: dict[str, tuple[Sequence[str], int, str]] = {
-    "no action": (["--product", "gpc1"], 2, "one of the arguments --add"),
+    "no action": (["--product", "gpc1"], 3, "one of --add, --del is missing"),
+    "no options": ([], 3, "one of --add, --del is missing"),
     "both actions": ([*ADD, "--del", "o1"], 2, "not allowed with argument"),
     "unknown option": ([*ADD, "--empty", "--copies"], 2, "unrecognized arguments: --copies"),
     "abbreviated": ([*ADD, "--empt"], 2, "unrecognized arguments: --empt"),
@@ -243,3 +244,9 @@ def test_a_signal_undoes_what_was_begun(dsreg: Dsreg, number: signal.Signals) ->
     assert process.communicate(timeout=30) == (b"", b"")
     assert process.returncode == 128 + number
     dsreg.store.nothing()
+
+
+def test_a_withdrawal_says_whether_there_was_a_directory(dsreg: Dsreg) -> None:
+    assert dsreg.add("--empty")[0] == 0
+    dsreg.store.directory.rmdir()
+    assert dsreg(*DELETE, "--rm") == (0, "withdrew gpc1/o1, which had no directory\n", "")

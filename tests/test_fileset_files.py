@@ -293,6 +293,28 @@ def test_a_directory_that_is_none_is_refused(store: Store, mode: Mode) -> None:
     assert [path.name for path in elsewhere.iterdir()] == ["a.fits"]
 
 
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
+def test_a_product_s_directory_that_is_a_link_is_refused(store: Store, mode: Mode) -> None:
+    elsewhere = store.source.parent / "elsewhere"
+    (elsewhere / "o1").mkdir(parents=True)
+    (elsewhere / "o1/a.fits").write_bytes(b"")
+    store.directory.parent.rmdir()
+    store.directory.parent.symlink_to(elsewhere)
+    name = "a.fits" if mode is Mode.IN_PLACE else f"{store.source}/a.fits"
+    with pytest.raises(LocalError, match=r"/gpc1: a directory expected, not a link; .*mount"):
+        register(store.site, store.database, "gpc1", O1, [Wanted(name, "fits")], mode=mode)
+    assert store.found() is None
+    assert [path.name for path in (elsewhere / "o1").iterdir()] == ["a.fits"]
+
+
+def test_a_link_root_that_leads_nowhere_allows_nothing(rooted: Store) -> None:
+    loop(rooted.source.parent / "loop")
+    rooted.site = replace(rooted.site, link_roots=(rooted.source.parent / "loop",))
+    with pytest.raises(IntegrityError, match="LINK_ROOTS"):
+        rooted.register(Mode.LINK)
+    rooted.nothing()
+
+
 # Failures of the disk
 
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -19,7 +19,9 @@ from client import PATIENCE, MirrorSite, Ran, wait_for
 from publisher import Publisher
 
 from mirror.errors import ConfigError
+from server.__main__ import main
 from server.nginx import ACCEL, configuration
+from server.serve_options import parse
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
@@ -271,7 +273,7 @@ def test_below_a_base_path(publisher: Publisher) -> None:
         ({"root": Path("/a$b")}, "DATA_STORE_ROOT"),
         ({"listen": "80; root /"}, "--listen"),
         ({"server_name": "x}"}, "--server-name"),
-        ({"base": "ds"}, "--base-path"),
+        ({"base": ("_files", "x")}, "--base-path: .* names begin with '_files'"),
         ({"upstreams": ["a;b"]}, "--upstream"),
         ({"certificate": ("/a.pem", None)}, "--cert"),
     ],
@@ -281,9 +283,79 @@ def test_what_would_break_the_configuration_is_refused(
     change: dict[str, object], said: str
 ) -> None:
     given: dict[str, object] = {
-        "upstreams": ["127.0.0.1:8080"], "listen": "80", "server_name": "_", "base": "",
+        "upstreams": ["127.0.0.1:8080"], "listen": "80", "server_name": "_", "base": (),
         "certificate": None,
     }  # fmt: skip
     root = change.pop("root", Path("/srv/datastore"))
     with pytest.raises(ConfigError, match=said):
         configuration(root, **(given | change))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def conf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """`conf(OPTION, …)` prints the configuration for a store whose name has a blank."""
+    root = tmp_path / "data store"
+    root.mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def printed(*options: str) -> str:
+        assert main(["nginx-conf", "--dsroot", str(root), *options]) == 0
+        return capsys.readouterr().out
+
+    return printed
+
+
+def test_the_hint_can_be_typed_as_it_is(conf: Callable[..., str], tmp_path: Path) -> None:
+    printed = conf("--base-path", "/a%20b/")
+    assert f"--dsroot '{tmp_path}/data store' --accel" in printed
+    assert "--base-path /a%20b " in printed
+    assert 'location "/a b/" {' in printed
+
+
+def test_certificates_are_where_they_are_for_whoever_reads(
+    conf: Callable[..., str], tmp_path: Path
+) -> None:
+    printed = conf("--cert", "cert.pem", "--key", "sub/../key.pem")
+    assert f'ssl_certificate "{tmp_path}/cert.pem";' in printed
+    assert f'ssl_certificate_key "{tmp_path}/key.pem";' in printed
+
+
+BASES = ("ds", "/..", "/a//b", "/a b?", "/.", "/healthz", "/metrics/", "/%68ealthz")
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("command", ["nginx-conf", "serve"])
+def test_base_paths_are_refused(
+    command: str, base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--dsroot", str(tmp_path / "nowhere"), "--base-path", base])
+    assert ended.value.code == 2
+    assert "argument --base-path: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["/", "//x", "x", "", "/x//y", "/..", "/x/../y", "/x y", "/é"])
+def test_prefixes_that_nginx_cannot_have_are_refused(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--accel", given])
+    assert ended.value.code == 2
+    assert "argument --accel: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("/x", "/x"), ("/x/", "/x"), ("/_files", "/_files"), ("/a/b.c", "/a/b.c")]
+)
+def test_prefixes_are_plain_names(given: str, meant: str) -> None:
+    assert parse(["--accel", given]).accel == meant
+
+
+@pytest.mark.parametrize("option", ["--dsroot", "--dbname", "--site"])
+def test_a_tree_of_files_has_no_site(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--static", "tree", option, "x"])
+    assert ended.value.code == 2
+    assert "not with --dsroot, --dbname or --site" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """What the server tells about itself: the access log, /healthz, /metrics, and options refused."""
 
 import base64
+import os
 import re
 import shutil
 from pathlib import Path
@@ -111,19 +112,29 @@ def test_log_without_a_file_is_standard_output(store: Path, given: list[str]) ->
     assert re.fullmatch(r'2001:db8::7 - - .* 200 1024 "-" "test"\n', server.output)
 
 
-def test_answer_that_was_not_taken_is_logged_with_what_was_sent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_answer_that_was_not_taken_is_logged_with_what_was_sent(
+    tmp_path: Path, secure: bool
+) -> None:
     write_fileset(tmp_path, "p", "f", [SampleFile("big.fits", b"", "fits")])
-    size = 1 << 26
-    with (tmp_path / "p/f/big.fits").open("r+b") as file:
-        file.truncate(size)
-    with serving(tmp_path, "--access-log") as server:
-        with server.connect() as client:
+    size, taken = 1 << 26, 5_000_000
+    os.truncate(tmp_path / "p/f/big.fits", size)
+    pair = make_pair(tmp_path, "localhost") if secure else None
+    options = pair.options if pair else ()
+    tls = pair.client() if pair else None
+    with serving(tmp_path, "--access-log", "--metrics", *options, tls=tls) as server:
+        with server.speak() as client:
             client.sendall(b"GET /p/f/big.fits HTTP/1.1\r\n" + HOST + b"\r\n")
-            client.recv(1)
+            received = 0
+            while received < taken:
+                received += len(client.recv(65536))
         wait_for(lambda: server.threads() == 1)
-    found = re.search(r'" 200 (\d+) "-"', server.output)
+        counted = numbers(server.get("/metrics").body.decode())["datastore_sent_bytes_total"]
+    found = re.search(r'/p/f/big\.fits HTTP/1\.1" 200 (\d+) "-"', server.output)
     assert found
-    assert int(found[1]) < size
+    # What the client has taken, and at most what the kernels of both have held besides.
+    assert taken - 1000 < int(found[1]) < size
+    assert counted == int(found[1])
 
 
 # --- health and numbers ----------------------------------------------------------------------
@@ -237,9 +248,9 @@ def test_refused_connections_are_counted(store: Path) -> None:
         (["--base-path", "/d%2fs"], "a name with characters"),
         (["--trusted-proxy", "everybody"], "192.0.2.0/24 expected"),
         (["--trusted-proxy", "10.0.0.1/8"], "host bits set"),
-        (["--accel", "files"], "begins with /"),
-        (["--accel", "/a b"], "begins with /"),
-        (["--accel", "/a\r\nX: y"], "begins with /"),
+        (["--accel", "files"], "argument --accel"),
+        (["--accel", "/a b"], "argument --accel"),
+        (["--accel", "/a\r\nX: y"], "argument --accel"),
         (["--key", "key.pem"], "--key FILE needs --cert FILE"),
         (["--dsroot", "/"], "not with --dsroot"),
     ],

@@ -14,7 +14,7 @@ from server.catalogue import Fileset, NewFileset, add_fileset, catalogue, find_p
 from server.contents import filesets_after
 from server.database import Duplicate
 from server.fileset_files import SCRATCH, Mode
-from server.register import Wanted, read_list, register, withdraw
+from server.register import Wanted, Withdrawn, read_list, register, withdraw
 from server.site import Place, SqliteFile
 from server.store_lock import ConflictError, hold_fileset, hold_product
 
@@ -284,7 +284,8 @@ def test_of_two_that_register_one_fileset_one_wins(any_store: Store) -> None:
 
 def test_a_fileset_is_withdrawn_and_its_files_stay(any_store: Store) -> None:
     any_store.register()
-    assert withdraw(any_store.site, any_store.database, "gpc1", "o1")
+    done = withdraw(any_store.site, any_store.database, "gpc1", "o1")
+    assert done == Withdrawn(registered=True, removed=False)
     assert any_store.found() is None
     assert any_store.held() == CONTENT
     any_store.in_place()
@@ -296,7 +297,8 @@ def test_a_fileset_is_withdrawn_with_its_directory_but_not_what_links_lead_to(
 ) -> None:
     store.register(Mode.LINK)
     (store.directory / "away").symlink_to(store.source)
-    assert withdraw(store.site, store.database, "gpc1", "o1", remove=True)
+    done = withdraw(store.site, store.database, "gpc1", "o1", remove=True)
+    assert done == Withdrawn(registered=True, removed=True)
     store.nothing()
     assert {path.name for path in store.source.iterdir()} == {*CONTENT}
 
@@ -308,11 +310,14 @@ def test_what_is_not_registered_is_an_error_unless_forced(store: Store) -> None:
     with pytest.raises(ConflictError, match=r"its directory is there: .*/gpc1/o1; .*--force"):
         withdraw(store.site, store.database, "gpc1", "o1", remove=True)
     assert store.held() == CONTENT
-    assert not withdraw(store.site, store.database, "gpc1", "o1", force=True)
+    nothing = Withdrawn(registered=False, removed=False)
+    assert withdraw(store.site, store.database, "gpc1", "o1", force=True) == nothing
     assert store.held() == CONTENT
-    assert not withdraw(store.site, store.database, "gpc1", "o1", remove=True, force=True)
+    left = withdraw(store.site, store.database, "gpc1", "o1", remove=True, force=True)
+    assert left == Withdrawn(registered=False, removed=True)
     store.nothing()
-    assert not withdraw(store.site, store.database, "gpc9", "o1", remove=True, force=True)
+    done = withdraw(store.site, store.database, "gpc9", "o1", remove=True, force=True)
+    assert done == nothing
 
 
 @pytest.mark.parametrize(

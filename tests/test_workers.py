@@ -5,7 +5,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from server.sample import SampleFile, write_fileset, write_product_list, write_r
 DATA = bytes(range(256)) * 4
 FILE = "/gpc1/f/image.fits"
 GET_FILE = f"GET {FILE} HTTP/1.1\r\n".encode() + HOST
+SOON = "import server.workers; server.workers.PAUSE = 0.05"
 HEAD = b"HEAD /index.txt HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
@@ -156,7 +160,7 @@ def test_all_write_to_one_log(store: Path, tmp_path: Path) -> None:
 
 
 def test_worker_that_dies_is_started_again_and_told(store: Path) -> None:
-    with serving(store, "--workers", "2", "--metrics") as server:
+    with serving(store, "--workers", "2", "--metrics", prelude=SOON) as server:
         client = server.connect()
         client.sendall(HEAD)
         assert status_of(client.recv(4096)) == 200
@@ -178,13 +182,77 @@ def test_worker_that_dies_is_started_again_and_told(store: Path) -> None:
 
 
 def test_worker_that_is_ended_by_itself_finishes_and_is_started_again(store: Path) -> None:
-    with serving(store, "--workers", "1") as alone, serving(store, "--workers", "2") as server:
-        assert alone.get(FILE).status == 200
+    with serving(store, "--workers", "2", prelude=SOON) as server:
         first = workers_of(server)[0]
         os.kill(first, signal.SIGTERM)
         wait_for(lambda: first not in workers_of(server) and len(workers_of(server)) == 2)
         assert server.get(FILE).status == 200
     assert f"worker 0 (process {first}) ended by status 0" in server.errors
+
+
+CREW = """if True:
+    import os, socket, sys, time
+    from server import workers
+    workers.PAUSE = float(sys.argv[2])
+    lines = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+    def say(words):
+        os.write(lines, words.encode() + b"\\n")
+    def work(number, until, ready):
+{}
+    listener = socket.create_server(("127.0.0.1", 0))
+    workers.supervise(2, listener, work, lambda: say("announced"))
+"""
+
+
+@contextmanager
+def crew(tmp_path: Path, work: str, pause: float) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Two workers whose work this is, and a file with what they and their parent `say`."""
+    said = tmp_path / "said"
+    said.touch()
+    program = CREW.format(textwrap.indent(textwrap.dedent(work), "        "))
+    command = [sys.executable, "-c", program, str(said), str(pause)]
+    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    try:
+        yield process, said
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_is_announced_when_the_last_one_is_ready_and_once(tmp_path: Path) -> None:
+    late = """
+        if number:
+            time.sleep(0.1)
+            say("late")
+        ready()
+        time.sleep(0.05)
+    """
+    with crew(tmp_path, late, 0.05) as (_, said):
+        # Each of them ends, is started again, and is ready again.
+        wait_for(lambda: said.read_text().count("late") >= 3)
+        words = said.read_text().split()
+    assert words[:2] == ["late", "announced"]
+    assert words.count("announced") == 1
+
+
+def test_worker_that_keeps_dying_is_not_started_again_at_once(tmp_path: Path) -> None:
+    dying = """
+        ready()
+        say(f"{number} {time.monotonic()}")
+        os._exit(1)
+    """
+    with crew(tmp_path, dying, 0.4) as (process, said):
+        wait_for(lambda: said.read_text().count("\n1 ") >= 3)
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    for number in "01":
+        starts = [
+            float(line.split()[1])
+            for line in said.read_text().splitlines()
+            if line.startswith(number)
+        ]
+        # Half of the pause, as it is looked at from the worker, that may be slow to begin.
+        assert all(later - one > 0.2 for one, later in pairwise(starts))
 
 
 def test_store_that_cannot_be_opened_is_told_once(store: Path) -> None:
@@ -227,38 +295,41 @@ def big_file(root: Path) -> int:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_is_in_work_is_finished(tmp_path: Path, number: signal.Signals, to_all: bool) -> None:
     size = big_file(tmp_path)
-    with serving(tmp_path, "--workers", "2") as server:
+    with serving(tmp_path, "--workers", "2", "--idle-timeout", "1000") as server:
         with server.connect() as client, server.connect() as idle:
             client.sendall(b"GET /p/f/big.fits HTTP/1.1\r\n" + HOST + b"\r\n")
             count = len(client.recv(1000).partition(b"\r\n\r\n")[2])
             # As a terminal sends SIGINT, and systemd SIGTERM.
             for pid in (*(workers_of(server) if to_all else ()), server.process.pid):
                 os.kill(pid, number)
+            # Nobody has the port any more, while one of them is still at work.
+            wait_for(server.refuses)
             assert read_all(idle) == b""
             while chunk := client.recv(1 << 20):
                 count += len(chunk)
         assert count == size
         assert server.process.wait(PATIENCE) == 0
-        with pytest.raises(ConnectionRefusedError):
-            server.connect()
     assert server.errors == ""
 
 
-def test_second_signal_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_kills(tmp_path: Path, number: signal.Signals) -> None:
     big_file(tmp_path)
-    with serving(tmp_path, "--workers", "2") as server, server.connect() as client:
+    options = ("--workers", "2", "--idle-timeout", "1000")
+    with serving(tmp_path, *options) as server, server.connect() as client:
         client.sendall(b"GET /p/f/big.fits HTTP/1.1\r\n" + HOST + b"\r\n")
         client.recv(1)
         workers = workers_of(server)
-        server.process.terminate()
+        server.process.send_signal(number)
         wait_for(lambda: sum(map(runs, workers)) == 1)
-        server.process.terminate()
-        assert server.process.wait(PATIENCE) == -signal.SIGTERM
+        server.process.send_signal(number)
+        assert server.process.wait(PATIENCE) == -number
+        # The one at work did not go by itself: its client has taken nothing.
         wait_for(lambda: not any(map(runs, workers)))
 
 
 def test_workers_do_not_outlive_a_parent_that_was_killed(store: Path) -> None:
-    with serving(store, "--workers", "3") as server:
+    with serving(store, "--workers", "3", prelude=SOON) as server:
         workers = workers_of(server)
         os.kill(workers[0], signal.SIGKILL)
         wait_for(lambda: workers[0] not in workers_of(server) and len(workers_of(server)) == 3)
