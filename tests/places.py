@@ -25,6 +25,10 @@ def postgres_server() -> Iterator[NewDatabase]:
     with tempfile.TemporaryDirectory(prefix="pg") as directory:
         server = pgserver.get_server(directory)
         numbers = itertools.count(1)
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            # Nothing of it has to outlive the tests; hundreds of databases flushed take long.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
 
         def new() -> PostgresServer:
             name = f"datastore{next(numbers)}"

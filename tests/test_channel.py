@@ -137,7 +137,9 @@ def test_what_is_no_tls_ends_the_connection_alone(secure: Process, data: bytes) 
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
             answer = read_all(client)
-        except ConnectionError:
+        except OSError as fault:
+            # Which one it is depends on who was faster; only to be kept waiting would be wrong.
+            assert not isinstance(fault, TimeoutError)
             answer = b""
     # At most an alert, and nothing of the store.
     assert len(answer) < 100
