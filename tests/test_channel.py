@@ -137,9 +137,10 @@ def test_what_is_no_tls_ends_the_connection_alone(secure: Process, data: bytes) 
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
             answer = read_all(client)
-        except OSError as fault:
-            # Which one it is depends on who was faster; only to be kept waiting would be wrong.
-            assert not isinstance(fault, TimeoutError)
+        except TimeoutError:
+            raise
+        except OSError:
+            # Reset, or not even connected any more: that depends on who was faster.
             answer = b""
     # At most an alert, and nothing of the store.
     assert len(answer) < 100
