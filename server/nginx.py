@@ -62,9 +62,11 @@ server {{
         alias "{root}/";
         sendfile on;
         tcp_nopush on;
-        # The md5 sum, which serve has named, in place of nginx's own.
+        # What serve has named: the md5 sum in place of nginx's own, and how long it may be kept,
+        # which holds for the file alone and not for an error in its place.
         etag off;
         add_header ETag $upstream_http_etag;
+        add_header Cache-Control $upstream_http_x_cache_control;
         add_header X-Content-Type-Options nosniff;
     }}
 }}

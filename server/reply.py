@@ -94,27 +94,31 @@ def _stream(request: Request, answer: Stream) -> Reply:
 def _file(request: Request, answer: File, accel: str | None) -> Reply:
     # A time in the future would make every later If-Modified-Since come out wrong.
     modified = int(min(answer.modified, time.time()))
+    cache = f"{'private' if answer.private else 'public'}, {_LASTING}"
     fields = [
         ("Content-Type", answer.media),
         ("Last-Modified", http_date(modified)),
         ("ETag", answer.etag),
-        ("Cache-Control", f"{'private' if answer.private else 'public'}, {_LASTING}"),
+        ("Cache-Control", cache),
         ("Accept-Ranges", "bytes"),
     ]
     status = _precondition(request, answer.etag, modified)
     if status:
         return _without_body(status, fields)
+    part = _range(request, answer, modified)
+    if part is not None and not part:
+        whole = ("Content-Range", f"bytes */{answer.size}")
+        return plain(416, f"the file has {answer.size} bytes", (whole,))
     # nginx judges If-Match before it has our ETag: such requests, which are rare, are ours alone.
     if accel is not None and "if-match" not in request.fields:
-        # The body, its length and any part of it are the other server's to send.
-        return Reply(200, (*fields, ("X-Accel-Redirect", accel + answer.path)), b"", 0)
-    part = _range(request, answer, modified)
+        # The body, its length and any part of it are the other server's to send. It would say what
+        # we say of caches of its own errors, too: under this name it does not.
+        told = [f for f in fields if f[0] not in ("Cache-Control", "Accept-Ranges")]
+        kept = ("X-Cache-Control", cache)
+        return Reply(200, (*told, kept, ("X-Accel-Redirect", accel + answer.path)), b"", 0)
     if part is None:
         span = Span(answer.descriptor, 0, answer.size)
         return Reply(200, tuple(fields), span, answer.size)
-    if not part:
-        whole = ("Content-Range", f"bytes */{answer.size}")
-        return plain(416, f"the file has {answer.size} bytes", (whole,))
     fields.append(("Content-Range", f"bytes {part.start}-{part.stop - 1}/{answer.size}"))
     span = Span(answer.descriptor, part.start, len(part))
     return Reply(206, tuple(fields), span, span.count)

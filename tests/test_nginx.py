@@ -159,6 +159,19 @@ def test_nginx_sends_the_bytes_under_our_fields(port: int) -> None:
     assert "X-Accel-Redirect" not in answer.fields
 
 
+def test_each_field_stands_once_and_none_of_them_on_an_error(port: int) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.request("GET", "/gpc1/o1/a+b.fits")
+    with connection.getresponse() as response:
+        names = [name for name, _ in response.getheaders()]
+        assert sorted(set(names)) == sorted(names)
+    connection.close()
+    beyond = ask(port, "/gpc1/o1/a+b.fits", Range="bytes=99999-")
+    assert beyond.status == 416
+    assert beyond.fields["Cache-Control"] == "no-store"
+    assert ask(port, "/gpc1/o1/nothing.fits").fields["Cache-Control"] == "no-store"
+
+
 def test_a_linked_file_is_sent_as_well(port: int) -> None:
     assert ask(port, "/gpc1/o2/linked.fits").body == CONTENT
 

@@ -2,16 +2,13 @@
 
 import os
 import re
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
-from client import PATIENCE, wait_for
 from served import read_all, serving, status_of
 
 from mirror.errors import LocalError
@@ -287,8 +284,8 @@ def test_store_that_cannot_answer_is_told_as_ill(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(
     "fields",
-    [(), ("Range: bytes=0-9",), ("Range: bytes=9999-",), ('If-Range: "x"', "Range: bytes=0-9")],
-    ids=["whole", "part", "beyond", "if-range"],
+    [(), ("Range: bytes=0-9",), ('If-Range: "x"', "Range: bytes=0-9")],
+    ids=["whole", "part", "if-range"],
 )
 def test_file_is_left_to_the_server_in_front(
     opened: int, method: str, fields: tuple[str, ...]
@@ -300,13 +297,16 @@ def test_file_is_left_to_the_server_in_front(
     assert field(told, "Content-Type") == "image/fits"
     assert field(told, "ETag") == '"tag"'
     assert field(told, "Last-Modified") == "Sun, 09 Sep 2001 01:46:40 GMT"
-    assert field(told, "Cache-Control") == f"private, {LASTING}"
+    # Under another name, or nginx would say it of its errors too.
+    assert field(told, "X-Cache-Control") == f"private, {LASTING}"
+    assert field(told, "Cache-Control") is None
     assert field(told, "Content-Length") == "0"
     assert told.endswith("\r\n\r\n")
 
 
 @pytest.mark.parametrize(
-    ("condition", "status"), [('If-None-Match: "tag"', 304), ('If-Match: "other"', 412)]
+    ("condition", "status"),
+    [('If-None-Match: "tag"', 304), ('If-Match: "other"', 412), ("Range: bytes=99999-", 416)],
 )
 def test_conditions_are_answered_here_all_the_same(
     opened: int, condition: str, status: int
@@ -314,74 +314,3 @@ def test_conditions_are_answered_here_all_the_same(
     told = answered(Front(Known(a_file(opened)), accel=""), "/p/f/a", condition)
     assert status_of(told.encode()) == status
     assert field(told, "X-Accel-Redirect") is None
-
-
-def listens(where: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(where)) == 0
-
-
-@contextmanager
-def nginx(directory: Path, root: Path, port: int) -> Iterator[Path]:
-    """An nginx before a server at `port` that sends the files below `root`; gives its socket."""
-    command = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if command is None:
-        pytest.skip("nginx is not installed: nobody to leave the files to")
-    where = directory / "nginx.socket"
-    paths = " ".join(
-        f"{kind}_temp_path {directory / kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    configuration = f"""
-        daemon off; master_process off; pid {directory}/pid; error_log {directory}/errors;
-        events {{}}
-        http {{
-            access_log off; {paths}
-            server {{
-                listen unix:{where};
-                location / {{ proxy_pass http://127.0.0.1:{port}; }}
-                location /_files/ {{ internal; alias {root}/; }}
-            }}
-        }}"""
-    (directory / "nginx.conf").write_text(configuration)
-    process = subprocess.Popen(
-        [command, "-c", str(directory / "nginx.conf"), "-e", str(directory / "errors")]
-    )
-    try:
-        wait_for(lambda: listens(where) or process.poll() is not None)
-        assert process.poll() is None, (directory / "errors").read_text()
-        yield where
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-
-
-def test_nginx_sends_the_files(tmp_path: Path) -> None:
-    root = tmp_path / "store"
-    write_fileset(root, "gpc1", "f", [SampleFile("odd name:1.fits", DATA, "fits")])
-    with serving(root, "--accel", "/_files/") as server, nginx(tmp_path, root, server.port) as at:
-
-        def ask(path: str, *fields: str, method: str = "GET") -> str:
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(PATIENCE)
-                client.connect(str(at))
-                lines = (f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *fields)
-                client.sendall("\r\n".join((*lines, "\r\n")).encode())
-                return read_all(client).decode("latin-1")
-
-        path = "/gpc1/f/odd%20name%3A1.fits"
-        whole = ask(path)
-        assert status_of(whole.encode("latin-1")) == 200
-        assert whole.endswith("\r\n\r\n" + DATA.decode("latin-1"))
-        assert field(whole, "Content-Type") == "image/fits"
-        assert field(whole, "Cache-Control") == f"public, {LASTING}"
-        assert field(whole, "Content-Length") == str(len(DATA))
-        assert "X-Accel" not in whole
-        part = ask(path, "Range: bytes=1-3")
-        assert status_of(part.encode("latin-1")) == 206
-        assert part.endswith("\r\n\r\n\1\2\3")
-        head = ask(path, method="HEAD")
-        assert field(head, "Content-Length") == str(len(DATA))
-        assert head.endswith("\r\n\r\n")
-        assert status_of(ask("/_files/gpc1/f/index.txt").encode()) == 404
-        assert "# fileID" in ask("/gpc1/f/index.txt")
