@@ -204,7 +204,8 @@ def _refuse_taken(database: Database, product: Product, name: str) -> None:
 def _taken(product: str, name: str, other: str) -> ConflictError:
     other_name = "" if other == name else f", as {other}"
     return ConflictError(
-        f"{product}/{name}: registered already{other_name}; dsreg --del {other} withdraws it"
+        f"{product}/{name}: registered already{other_name}; register it under another name, or"
+        f" withdraw that one: dsreg --del {other} --product {product}"
     )
 
 

@@ -95,6 +95,9 @@ def _load(site: str) -> Mapping[str, object]:
     return {name: block[name] for name in block}
 
 
+_OPTIONS = {"DATA_STORE_ROOT": "--dsroot", "DS_DBNAME": "--dbname"}
+
+
 class _Settings:
     """Keys looked up in three places, first found first; an empty value is none."""
 
@@ -110,7 +113,7 @@ class _Settings:
     def value(self, key: str) -> tuple[object, str]:
         """The value of a key and where it comes from; None and blank if it is nowhere."""
         if self._options.get(key):
-            return self._options[key], f"the option for {key}"
+            return self._options[key], _OPTIONS[key]
         if self._environ.get(key):
             return self._environ[key], f"the environment's {key}"
         if self._file.get(key):

@@ -204,7 +204,10 @@ def test_a_second_registration_is_a_conflict(dsreg: Dsreg) -> None:
     assert dsreg.add("--empty")[0] == 0
     code, _, err = dsreg.add("--empty")
     assert code == 1
-    assert err == "dsreg: gpc1/o1: registered already; dsreg --del o1 withdraws it\n"
+    assert err == (
+        "dsreg: gpc1/o1: registered already; register it under another name, or withdraw that one:"
+        " dsreg --del o1 --product gpc1\n"
+    )
 
 
 def test_a_forced_withdrawal_of_nothing_is_no_error(dsreg: Dsreg) -> None:
