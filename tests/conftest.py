@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from client import MirrorSite
 from places import NewDatabase, postgres_server
+from served import Process, serving
 from simulator import Simulator
+from traps import plain_store
 
 from server.site import Place, SqliteFile
 
@@ -38,3 +40,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return SqliteFile(tmp_path / "catalogue.db")
     new: NewDatabase = request.getfixturevalue("postgres")
     return new()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plain files, links and traps, to be served; a file with another subject has its own."""
+    return plain_store(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def server(store: Path) -> Iterator[Process]:
+    """A server that must end in order, and have had nothing to complain of."""
+    with serving(store) as running:
+        yield running
+    assert running.process.returncode == 0
+    assert running.errors == ""

@@ -1,30 +1,13 @@
 """Lists and pages of plain files, over real sockets."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from served import Process, serving
-from traps import TIME, plain_store
+from traps import TIME
 
 from server.sample import FilesetEntry, write_fileset, write_product_list
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Plain files, links and traps."""
-    return plain_store(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(scope="module")
-def server(store: Path) -> Iterator[Process]:
-    """A server that must end in order, and have had nothing to complain of."""
-    with serving(store) as running:
-        yield running
-    assert running.process.returncode == 0
-    assert running.errors == ""
-
 
 # --- lists -----------------------------------------------------------------------------------
 

@@ -2,32 +2,16 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from served import Process, serving
-from traps import DATA, ETAG, FILE, plain_store
+from traps import DATA, ETAG, FILE
 
 from server.sample import SampleFile, write_fileset
 
 LAST_MODIFIED = "Wed, 15 Apr 2009 03:02:11 GMT"
 EARLIER, LATER = "Wed, 15 Apr 2009 03:02:10 GMT", "Wed, 15 Apr 2009 03:02:12 GMT"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Plain files, links and traps."""
-    return plain_store(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(scope="module")
-def server(store: Path) -> Iterator[Process]:
-    """A server that must end in order, and have had nothing to complain of."""
-    with serving(store) as running:
-        yield running
-    assert running.process.returncode == 0
-    assert running.errors == ""
 
 
 @pytest.mark.parametrize(

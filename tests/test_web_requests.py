@@ -5,31 +5,14 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from client import PATIENCE, wait_for
 from served import HOST, Process, read_all, run_server, serving, status_of
-from traps import DATA, FILE, GET_FILE, plain_store
+from traps import DATA, FILE, GET_FILE
 
 from server.sample import SampleFile, write_fileset
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Plain files, links and traps."""
-    return plain_store(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(scope="module")
-def server(store: Path) -> Iterator[Process]:
-    """A server that must end in order, and have had nothing to complain of."""
-    with serving(store) as running:
-        yield running
-    assert running.process.returncode == 0
-    assert running.errors == ""
-
 
 # --- connections -----------------------------------------------------------------------------
 
