@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server import fits
+from server.samples import fits
 
 PIECE = 1 << 18
 """Bytes of a piece of noise."""

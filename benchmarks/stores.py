@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import bundles
 from benchmarks.bundles import Content
 from mirror.listing import FILE_COLUMNS, FILESET_COLUMNS, format_list, header_line, row_line
-from server.store_writer import (
+from server.samples.store_writer import (
     FilesetEntry,
     ProductEntry,
     format_time,

@@ -23,11 +23,13 @@ COMMANDS = {
     "dsprodtool": Command("server.dsprodtool", "add, change and delete products"),
     "dsreg": Command("server.dsreg", "register filesets, and withdraw them"),
     "serve": Command("server.serve", "serve a Data Store over HTTP"),
-    "user": Command("server.user", "add, change, delete and list users"),
-    "network": Command("server.network", "add, delete and list networks that may have products"),
+    "user": Command("server.people.user", "add, change, delete and list users"),
+    "network": Command(
+        "server.people.network", "add, delete and list networks that may have products"
+    ),
     "nginx-conf": Command("server.nginx", "print a configuration for nginx in front of serve"),
-    "sample": Command("server.sample", "build a sample Data Store, or add filesets to it"),
-    "demo": Command("server.demo", "show it all: serve a sample store and mirror it"),
+    "sample": Command("server.samples.sample", "build a sample Data Store, or add filesets to it"),
+    "demo": Command("server.samples.demo", "show it all: serve a sample store and mirror it"),
 }
 
 USAGE = 2

@@ -20,8 +20,8 @@ from typing import Any, LiteralString
 
 from mirror.disk import told
 from mirror.errors import ConfigError
-from server.answers import Unavailable
 from server.site import Place, PostgresServer, SqliteFile
+from server.views.answers import Unavailable
 
 BUSY = 60.0
 """Seconds to wait for another writer before giving up."""

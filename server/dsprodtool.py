@@ -25,7 +25,7 @@ from server.catalogue import (
 from server.command import chosen_action, tell
 from server.database import Database, Duplicate
 from server.fileset_files import check_directory, remove_directory
-from server.grants import count_restrictions
+from server.people.grants import count_restrictions
 from server.schema import COLUMNS
 from server.site import Site, add_site_options, read_site
 from server.store_lock import ConflictError, hold_product

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from mirror.disk import told
 from mirror.errors import ConfigError
 from mirror.listing import INDEX
-from server.access_log import AccessLog
-from server.answers import Store
-from server.front import Front
-from server.listen import accept, listening, raise_file_limit, signalled
-from server.metrics import Board
+from server.http.access_log import AccessLog
+from server.http.front import Front
+from server.http.listen import accept, listening, raise_file_limit, signalled
+from server.http.metrics import Board
 from server.serve_options import parse
 from server.site import Site, SqliteFile, read_site
+from server.views.answers import Store
 from server.web import SPARE, Limits, Server
 
 if TYPE_CHECKING:
@@ -110,17 +110,17 @@ def _is_plain_tree(site: Site) -> bool:
 
 
 def _tree(root: Path) -> tuple[Path, Callable[[], Store]]:
-    from server.tree import Tree
+    from server.views.tree import Tree
 
     return root, lambda: Tree(root)
 
 
 def _registered(site: Site) -> Callable[[], Store]:
     """Brings the catalogue's tables up to date, before any process relies on them."""
-    from server.access import Gate
     from server.catalogue import open_catalogue
     from server.database import Pool
-    from server.store import RegisteredStore
+    from server.people.access import Gate
+    from server.views.store import RegisteredStore
 
     # An empty directory may be served before its first product is made; any other one without a
     # catalogue is rather a mistake.
@@ -180,7 +180,7 @@ def _serve_alone(service: _Service, listener: socket.socket, first: str) -> None
 
 
 def _serve_together(service: _Service, listener: socket.socket, first: str) -> None:
-    from server.workers import supervise
+    from server.http.workers import supervise
 
     def work(number: int, until: tuple[int, ...], ready: Callable[[], None]) -> None:
         server = service.server(number)

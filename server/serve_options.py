@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from mirror.listing import check_name
-from server.access_log import STANDARD_OUTPUT
+from server.http.access_log import STANDARD_OUTPUT
 from server.site import add_site_options
 
 if TYPE_CHECKING:
-    from server.front import Network
+    from server.http.front import Network
 
 MAX_WORKERS = 256
 

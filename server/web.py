@@ -1,7 +1,7 @@
 """HTTP/1.1 over sockets: a bounded number of connections, a thread each (FAULTS S1-S5).
 
-What is asked and what is answered is decided elsewhere (`server.request`, `server.front`, a store),
-bytes are moved by `server.channel`; here one follows the other, and every wait has its limit.
+What is asked and what is answered is decided elsewhere (`http.request`, `http.front`, a store),
+bytes are moved by `http.channel`; here one follows the other, and every wait has its limit.
 """
 
 import socket
@@ -16,13 +16,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from mirror.errors import MirrorError
-from server.access_log import AccessLog, combined
-from server.answers import Unavailable
-from server.channel import Channel, Pace, SecureChannel, Span, shut
-from server.front import Front
-from server.metrics import Board, Counts
-from server.reply import Reply, http_date, plain
-from server.request import RefusedRequest, Request, parse_head, take_head
+from server.http.access_log import AccessLog, combined
+from server.http.channel import Channel, Pace, SecureChannel, Span, shut
+from server.http.front import Front
+from server.http.metrics import Board, Counts
+from server.http.reply import Reply, http_date, plain
+from server.http.request import RefusedRequest, Request, parse_head, take_head
+from server.views.answers import Unavailable
 
 if TYPE_CHECKING:
     import ssl

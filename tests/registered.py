@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.access import Verdict
-from server.answers import Absent, Answer, File, Store, Stream, Visitor
 from server.catalogue import (
     PROD_COLS,
     NewFile,
@@ -17,8 +15,10 @@ from server.catalogue import (
     find_product,
 )
 from server.database import Database, Pool
+from server.people.access import Verdict
 from server.site import Place
-from server.store import RegisteredStore
+from server.views.answers import Absent, Answer, File, Store, Stream, Visitor
+from server.views.store import RegisteredStore
 
 VISITOR = Visitor("192.0.2.1")
 MOMENT = "2026-11-21T03:04:05Z"

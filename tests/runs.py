@@ -6,7 +6,7 @@ The sample store has them with real content; these are for tests that care how m
 from collections.abc import Sequence
 from random import Random
 
-from server.store_writer import make_bundle
+from server.samples.store_writer import make_bundle
 
 GROUP = "gpc1/scitest.200807"
 

@@ -10,8 +10,10 @@ import pytest
 from client import PATIENCE
 
 from mirror.errors import ConfigError, LocalError
-from server import access, grants
-from server.access import (
+from server.catalogue import add_product, catalogue, find_product, remove_product
+from server.database import Database, connect
+from server.people import access, grants
+from server.people.access import (
     Cost,
     Gate,
     Verdict,
@@ -21,10 +23,7 @@ from server.access import (
     user_of,
     verify_password,
 )
-from server.answers import Visitor
-from server.catalogue import add_product, catalogue, find_product, remove_product
-from server.database import Database, connect
-from server.grants import (
+from server.people.grants import (
     Rules,
     add_network,
     has_user,
@@ -39,6 +38,7 @@ from server.grants import (
     users,
 )
 from server.site import Place
+from server.views.answers import Visitor
 
 CHEAP = Cost(n=2, r=1, p=1)
 HOME = "192.0.2.7"

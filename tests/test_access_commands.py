@@ -13,11 +13,11 @@ from client import PATIENCE, PROJECT
 from places import data_store, environment_of
 
 from server.__main__ import main
-from server.access import Cost, Gate, hash_password, verify_password
-from server.answers import Visitor
 from server.catalogue import add_product, catalogue
-from server.grants import networks, product_named, rules_of, users
+from server.people.access import Cost, Gate, hash_password, verify_password
+from server.people.grants import networks, product_named, rules_of, users
 from server.site import CATALOGUE, Place, PostgresServer, SqliteFile
+from server.views.answers import Visitor
 
 PASSWORD = "correct horse"
 
@@ -40,7 +40,9 @@ def server(store: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> Command:
     for name in ("SITE_CONFIG", "DS_DBNAME", "DS_DBSERVER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATA_STORE_ROOT", str(store.path.parent))
-    monkeypatch.setattr("server.user.hash_password", partial(hash_password, cost=Cost(2, 1, 1)))
+    monkeypatch.setattr(
+        "server.people.user.hash_password", partial(hash_password, cost=Cost(2, 1, 1))
+    )
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     return lambda *words: main(list(words))
 

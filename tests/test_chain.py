@@ -8,7 +8,7 @@ from client import MirrorSite, Ran
 from places import NewDatabase, environment_of
 from publisher import Publisher, serving_process
 
-from server import sample
+from server.samples import sample
 
 SILENT = Ran(0, "", "")
 PRODUCTS = tuple(sample.PRODUCTS)

@@ -14,8 +14,8 @@ import pytest
 from client import PATIENCE, wait_for
 from served import HOST, Pair, Process, make_pair, read_all, serving, status_of
 
-from server.channel import Channel, Pace, SecureChannel, Span
-from server.sample import SampleFile, write_fileset, write_product_list, write_root_list
+from server.http.channel import Channel, Pace, SecureChannel, Span
+from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
 from server.web import SPARE
 
 DATA = os.urandom(300_000)

@@ -30,7 +30,7 @@ from trial import WORKERS, Outcome, Trial, ground, read_told
 
 from mirror.halt import Halt
 from mirror.run import deadline_from
-from server.store_writer import make_bundle
+from server.samples.store_writer import make_bundle
 
 FINE, HOLD, LOCAL = Outcome.FINE, Outcome.HOLD, Outcome.LOCAL
 

@@ -19,7 +19,7 @@ from server.catalogue import (
     find_product,
 )
 from server.database import Database, Duplicate
-from server.grants import add_network, save_user
+from server.people.grants import add_network, save_user
 from server.site import CATALOGUE, Place, PostgresServer, SqliteFile
 from server.store_lock import LOCK_FILE, hold_fileset
 

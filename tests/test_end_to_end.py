@@ -15,8 +15,8 @@ from runs import chip_run
 from simulator import SimFile, Simulator
 from watcher import TreeWatcher
 
-from server import sample
-from server.store_writer import MEMBER_TIME, make_bundle
+from server.samples import sample
+from server.samples.store_writer import MEMBER_TIME, make_bundle
 
 SILENT = Ran(0, "", "")
 PRODUCTS = tuple(sample.PRODUCTS)

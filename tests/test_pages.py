@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from registered import VISITOR, Registry, body_of
 
 from mirror.listing import Row, read_filesets
-from server import lines
-from server.answers import File, Moved, Store, Stream
 from server.catalogue import NewFile, NewFileset, add_fileset, add_product, catalogue
-from server.pages import human_size
+from server.http import lines
 from server.site import Place, SqliteFile
-from server.skim import _read, _seek, part_of, skim
-from server.store import RegisteredStore
-from server.tree import Tree
-from server.view import SORTED, View, parse_view
+from server.views.answers import File, Moved, Store, Stream
+from server.views.pages import human_size
+from server.views.skim import _read, _seek, part_of, skim
+from server.views.store import RegisteredStore
+from server.views.tree import Tree
+from server.views.view import SORTED, View, parse_view
 
 MD5 = "0123456789abcdef0123456789abcdef"
 DASH = "\N{EN DASH}"

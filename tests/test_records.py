@@ -10,10 +10,10 @@ import pytest
 from client import wait_for
 from served import HOST, Pair, make_pair, run_server, serving, status_of
 
-from server.access_log import AccessLog, combined
-from server.metrics import Board
-from server.request import Request
-from server.sample import SampleFile, write_fileset, write_product_list, write_root_list
+from server.http.access_log import AccessLog, combined
+from server.http.metrics import Board
+from server.http.request import Request
+from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
 
 DATA = bytes(range(256)) * 4
 FILE = "/gpc1/f/image.fits"

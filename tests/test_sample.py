@@ -18,9 +18,9 @@ import pytest
 
 from mirror.errors import ConfigError, ListError
 from mirror.listing import FileRow, FilesetRow, ProductRow, read_files, read_filesets, read_products
-from server import fits
-from server.fits import BLOCK, Card, Column
-from server.sample import (
+from server.samples import fits
+from server.samples.fits import BLOCK, Card, Column
+from server.samples.sample import (
     FilesetEntry,
     ProductEntry,
     SampleFile,

@@ -21,8 +21,6 @@ from strict_reader import Unacceptable, headers_of, read_strictly, types_of
 
 from mirror.errors import LocalError
 from mirror.listing import Malformed, read_files, read_filesets, read_products
-from server.access import Verdict
-from server.answers import Absent, Denied, File, Moved, Stream, Visitor
 from server.catalogue import (
     NewFile,
     NewFileset,
@@ -34,9 +32,11 @@ from server.catalogue import (
     remove_product,
 )
 from server.database import Database, Pool
-from server.lists import PIECE
+from server.people.access import Verdict
 from server.site import Place
-from server.store import RegisteredStore
+from server.views.answers import Absent, Denied, File, Moved, Stream, Visitor
+from server.views.lists import PIECE
+from server.views.store import RegisteredStore
 
 MD5 = "0123456789abcdef0123456789abcdef"
 LABELS = ("target_id", "stage", "stage_id", "exp_name", "data_group", "filter", "seven", "eight")

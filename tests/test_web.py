@@ -7,7 +7,7 @@ import pytest
 from served import Process, serving
 from traps import TIME
 
-from server.sample import FilesetEntry, write_fileset, write_product_list
+from server.samples.sample import FilesetEntry, write_fileset, write_product_list
 
 # --- lists -----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from served import Process, serving
 from traps import DATA, ETAG, FILE
 
-from server.sample import SampleFile, write_fileset
+from server.samples.sample import SampleFile, write_fileset
 
 LAST_MODIFIED = "Wed, 15 Apr 2009 03:02:11 GMT"
 EARLIER, LATER = "Wed, 15 Apr 2009 03:02:10 GMT", "Wed, 15 Apr 2009 03:02:12 GMT"

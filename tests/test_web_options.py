@@ -12,9 +12,9 @@ import pytest
 from served import read_all, serving, status_of
 
 from mirror.errors import LocalError
-from server.answers import TEXT, Absent, Answer, Denied, File, Moved, Stream, Visitor
-from server.front import Front, behind
-from server.sample import SampleFile, write_fileset, write_product_list, write_root_list
+from server.http.front import Front, behind
+from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
+from server.views.answers import TEXT, Absent, Answer, Denied, File, Moved, Stream, Visitor
 from server.web import Limits, Server
 
 DATA = bytes(range(256)) * 4

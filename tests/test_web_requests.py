@@ -12,7 +12,7 @@ from client import PATIENCE, wait_for
 from served import HOST, Process, read_all, run_server, serving, status_of
 from traps import DATA, FILE, GET_FILE
 
-from server.sample import SampleFile, write_fileset
+from server.samples.sample import SampleFile, write_fileset
 
 # --- connections -----------------------------------------------------------------------------
 

@@ -12,11 +12,11 @@ from publisher import Publisher
 from served import HOST, read_all, serving, status_of
 
 from mirror.errors import LocalError, MirrorError
-from server.answers import TEXT, Answer, Stream, Unavailable, Visitor
 from server.catalogue import NewFile, NewFileset, add_fileset, add_product, catalogue
-from server.front import Front
-from server.sample import SampleFile, write_fileset, write_product_list, write_root_list
+from server.http.front import Front
+from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
 from server.site import CATALOGUE, SqliteFile
+from server.views.answers import TEXT, Answer, Stream, Unavailable, Visitor
 from server.web import Limits, Server
 
 SECRET = "/srv/secret/.datastore.db: unable to open"

@@ -15,12 +15,12 @@ import pytest
 from client import PATIENCE, PROJECT, wait_for
 from served import HOST, Process, make_pair, read_all, run_server, serving, status_of
 
-from server.sample import SampleFile, write_fileset, write_product_list, write_root_list
+from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
 
 DATA = bytes(range(256)) * 4
 FILE = "/gpc1/f/image.fits"
 GET_FILE = f"GET {FILE} HTTP/1.1\r\n".encode() + HOST
-SOON = "import server.workers; server.workers.PAUSE = 0.05"
+SOON = "import server.http.workers; server.http.workers.PAUSE = 0.05"
 HEAD = b"HEAD /index.txt HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
@@ -192,7 +192,7 @@ def test_worker_that_is_ended_by_itself_finishes_and_is_started_again(store: Pat
 
 CREW = """if True:
     import os, socket, sys, time
-    from server import workers
+    from server.http import workers
     workers.PAUSE = float(sys.argv[2])
     lines = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
     def say(words):
@@ -259,7 +259,8 @@ def test_store_that_cannot_be_opened_is_told_once(store: Path) -> None:
     program = """if True:
         import sys
         from mirror.errors import ConfigError
-        from server import __main__, serve
+        from server import __main__
+        from server import serve
         def broken():
             raise ConfigError(["no such catalogue"])
         serve.open_store = lambda options: (None, broken)

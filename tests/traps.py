@@ -13,7 +13,7 @@ from pathlib import Path
 from publisher import Publisher
 from served import HOST, Process, serving
 
-from server.sample import (
+from server.samples.sample import (
     FilesetEntry,
     ProductEntry,
     SampleFile,

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from typing import NoReturn
 
 from mirror.errors import ConfigError, LocalError, MirrorError
-from server.listen import signalled
+from server.http.listen import signalled
 
 Work = Callable[[int, tuple[int, ...], Callable[[], None]], None]
 """What a worker does: called with its number from 0 on, descriptors of which one becomes readable

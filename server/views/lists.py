@@ -21,7 +21,6 @@ from mirror.listing import (
     product_values,
     row_line,
 )
-from server.answers import TEXT, Stream, Unavailable
 from server.catalogue import Fileset, NewFile, Product
 from server.contents import (
     Window,
@@ -35,6 +34,7 @@ from server.contents import (
     type_columns,
 )
 from server.database import Database, Pool
+from server.views.answers import TEXT, Stream, Unavailable
 
 PIECE = 1000
 """Rows that are read, and sent, at a time."""

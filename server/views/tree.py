@@ -20,8 +20,9 @@ from pathlib import Path
 
 from mirror.errors import LocalError
 from mirror.listing import INDEX, FileRow, check_name, read_files
-from server.answers import HTML, TEXT, Answer, File, Stream, Visitor
-from server.grammar import (
+from server.http.lines import chunks_of, rows_after
+from server.views.answers import HTML, TEXT, Answer, File, Stream, Visitor
+from server.views.grammar import (
     NOTHING,
     DirectoryUrl,
     FileUrl,
@@ -34,9 +35,8 @@ from server.grammar import (
     parse_url,
     quoted,
 )
-from server.lines import chunks_of, rows_after
-from server.pages import page
-from server.skim import part_of
+from server.views.pages import page
+from server.views.skim import part_of
 
 _REMEMBERED = 64
 """Filesets whose file lists are kept parsed: as many as are being mirrored at one time."""
@@ -60,7 +60,7 @@ class Tree:
         self._lock = threading.Lock()
 
     def find(self, path: str, query: str, visitor: Visitor) -> AbstractContextManager[Answer]:
-        """See `server.answers.Store`. A tree is everybody's: the visitor makes no difference."""
+        """See `answers.Store`. A tree is everybody's: the visitor makes no difference."""
         return self._find(path, query)
 
     @contextmanager

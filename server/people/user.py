@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from mirror.errors import ConfigError
-from server.access import MAX_PASSWORD, hash_password, password_fault
 from server.catalogue import catalogue
 from server.command import show, tell
 from server.database import Database
-from server.grants import (
+from server.people.access import MAX_PASSWORD, hash_password, password_fault
+from server.people.grants import (
     USER_NAME,
     check_user,
     has_user,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from mirror.errors import MirrorError
-from server.answers import TEXT, Moved, Store, Unavailable, Visitor
-from server.metrics import MEDIA
-from server.reply import Reply, plain, reply_to, text
-from server.request import Request
+from server.http.metrics import MEDIA
+from server.http.reply import Reply, plain, reply_to, text
+from server.http.request import Request
+from server.views.answers import TEXT, Moved, Store, Unavailable, Visitor
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -29,7 +29,7 @@ METRICS = "/metrics"
 class Front:
     """Where the store stands, and who stands in front of us.
 
-    `base`: the names of the base path, none for the root. `accel`: see `server.reply.reply_to`.
+    `base`: the names of the base path, none for the root. `accel`: see `http.reply.reply_to`.
     `proxies`: networks of the proxies whose X-Forwarded-For is believed. `numbers`: makes the text
     of `/metrics`; None: there is no such URL.
     """

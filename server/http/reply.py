@@ -8,9 +8,9 @@ from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
 
-from server.answers import HTML, TEXT, Absent, Answer, Denied, File, Moved, Stream
-from server.channel import Span
-from server.request import ALLOWED, Request
+from server.http.channel import Span
+from server.http.request import ALLOWED, Request
+from server.views.answers import HTML, TEXT, Absent, Answer, Denied, File, Moved, Stream
 
 RETRY_AFTER = 10
 """Seconds after which a client that found no room may come again."""

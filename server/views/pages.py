@@ -9,7 +9,7 @@ from html import escape
 from urllib.parse import quote
 
 from mirror.listing import NULL, FileRow, FilesetRow, Malformed, ProductRow, Row
-from server.view import KEYS, PAGE, Part, View, own_labels, pages_of
+from server.views.view import KEYS, PAGE, Part, View, own_labels, pages_of
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2430;--soft:#5b6675;--line:#dfe3e8;--paper:#fff;

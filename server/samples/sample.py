@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.errors import ConfigError
-from server import sample_runs
-from server.sample_runs import Exposure, Fileset
-from server.store_writer import (
+from server.samples import sample_runs
+from server.samples.sample_runs import Exposure, Fileset
+from server.samples.store_writer import (
     FilesetEntry,
     ProductEntry,
     SampleFile,

@@ -18,10 +18,10 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from mirror.errors import LocalError
-from server.answers import Denied, Unavailable, Visitor
 from server.catalogue import Product
 from server.database import Database
-from server.grants import USER_NAME, Rules, rules_of
+from server.people.grants import USER_NAME, Rules, rules_of
+from server.views.answers import Denied, Unavailable, Visitor
 
 MIN_PASSWORD = 8
 """Characters that a password has at least."""

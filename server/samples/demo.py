@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mirror.errors import ConfigError
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 SHOWN = 28
 """Lines of the tree that are shown; it goes on likewise."""
 

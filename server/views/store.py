@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror.errors import LocalError
-from server import browse
-from server.answers import Answer, File, Unavailable, Visitor
 from server.catalogue import (
     Fileset,
     NewFile,
@@ -27,7 +25,9 @@ from server.catalogue import (
     first_id,
 )
 from server.database import Database, Pool
-from server.grammar import (
+from server.views import browse
+from server.views.answers import Answer, File, Unavailable, Visitor
+from server.views.grammar import (
     NOTHING,
     DirectoryUrl,
     FileUrl,
@@ -40,10 +40,10 @@ from server.grammar import (
     parse_url,
     quoted,
 )
-from server.lists import file_list, fileset_list, root_list
+from server.views.lists import file_list, fileset_list, root_list
 
 if TYPE_CHECKING:
-    from server.access import Verdict
+    from server.people.access import Verdict
 
     Judge = Callable[[Database, Product, Visitor], Verdict | Callable[[], Verdict]]
 
@@ -86,7 +86,7 @@ class RegisteredStore:
         self._judge = judge
 
     def find(self, path: str, query: str, visitor: Visitor) -> AbstractContextManager[Answer]:
-        """See `server.answers.Store`.
+        """See `server.views.answers.Store`.
 
         Raises LocalError where the catalogue does not answer, and for a registered file that is
         not there as it was registered.

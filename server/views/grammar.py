@@ -15,7 +15,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from mirror.listing import INDEX, check_name
-from server.answers import TEXT, Absent, Moved
+from server.views.answers import TEXT, Absent, Moved
 
 NOTHING = Absent("nothing of this name")
 """The answer for what is not there, and for what must not be known to be there."""

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from server.sample_sky import (
+from server.samples.sample_sky import (
     catalogue,
     detection_table,
     draw_stars,
@@ -16,7 +16,7 @@ from server.sample_sky import (
     raw_image,
     variance_image,
 )
-from server.store_writer import SampleFile, compress, make_bundle
+from server.samples.store_writer import SampleFile, compress, make_bundle
 
 CLASSES = ("XY01", "XY02", "XY10")
 """The chips of a sample exposure that have files."""

@@ -8,7 +8,7 @@ import threading
 import time
 
 from mirror.errors import LocalError
-from server.request import Request
+from server.http.request import Request
 
 STANDARD_OUTPUT = "-"
 

@@ -12,7 +12,6 @@ from mirror.listing import (
     read_filesets,
     read_products,
 )
-from server.answers import HTML, Stream
 from server.catalogue import Fileset, Product
 from server.contents import (
     Window,
@@ -25,9 +24,10 @@ from server.contents import (
     type_columns,
 )
 from server.database import Database
-from server.lists import Printed, Types, print_files, print_filesets, print_products, text_of
-from server.pages import page
-from server.view import KEYS, PAGE, SORTED, Part, View, parse_view, settle, sortable_keys
+from server.views.answers import HTML, Stream
+from server.views.lists import Printed, Types, print_files, print_filesets, print_products, text_of
+from server.views.pages import page
+from server.views.view import KEYS, PAGE, SORTED, Part, View, parse_view, settle, sortable_keys
 
 _COLUMNS = (
     {"name": "prod_name", "recent": "last_fs", "time": "last_update"},

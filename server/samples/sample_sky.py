@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server import fits
-from server.fits import Card, Column
+from server.samples import fits
+from server.samples.fits import Card, Column
 
 SIDE = 96
 """Pixels along a side of every image."""

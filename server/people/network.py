@@ -10,9 +10,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from server.catalogue import catalogue
 from server.command import show, tell
 from server.database import Database
-from server.grants import add_network, networks, product_named, remove_network
+from server.people.grants import add_network, networks, product_named, remove_network
+from server.people.user import two_columns
 from server.site import add_site_options, read_site
-from server.user import two_columns
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 

@@ -19,8 +19,8 @@ from mirror.listing import (
     read_filesets,
     read_products,
 )
-from server.lines import blocks_of, chunks_of, last_header
-from server.view import (
+from server.http.lines import blocks_of, chunks_of, last_header
+from server.views.view import (
     PAGE,
     SORTED,
     Part,

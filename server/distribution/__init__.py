@@ -1,0 +1,1 @@
+"""Distribution: what turns finished runs into filesets of bundles."""

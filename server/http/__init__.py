@@ -1,0 +1,1 @@
+"""HTTP itself: sockets, requests, replies, worker processes; nothing of what a store holds."""

@@ -1,0 +1,1 @@
+"""Who may have what: users, networks, and the commands that change them."""

@@ -1,0 +1,1 @@
+"""Publishing: what turns the detections of finished runs into filesets for clients."""

@@ -1,0 +1,1 @@
+"""Sample data for tests, benchmarks and the demonstration, and the demonstration itself."""
