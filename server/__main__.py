@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from mirror.disk import told
-from mirror.errors import ConfigError, IntegrityError, LocalError, MirrorError
+from mirror.errors import MirrorError
+from server.faults import code_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,14 @@ COMMANDS = {
         "server.people.network", "add, delete and list networks that may have products"
     ),
     "nginx-conf": Command("server.nginx", "print a configuration for nginx in front of serve"),
+    "importrun": Command("server.runs.importrun", "read exported runs into the database"),
+    "disttool": Command("server.distribute", "distribute finished runs: bundles and filesets"),
+    "pubtool": Command("server.publish", "publish detections: clients, runs, attempts"),
+    "publish_file": Command("server.publishing.publish_file", "do one publish run"),
+    "publish": Command("server.publishing.unattended", "publish by itself what is finished"),
+    "ppmops": Command("server.publishing.ppmops", "translate detections for IPP-MOPS"),
+    "checkstatus": Command("server.distribution.checkstatus", "read what destinations report"),
+    "addstatus": Command("server.addstatus", "report mirrored filesets in a status product"),
     "sample": Command("server.samples.sample", "build a sample Data Store, or add filesets to it"),
     "demo": Command("server.samples.demo", "show it all: serve a sample store and mirror it"),
 }
@@ -36,14 +45,6 @@ USAGE = 2
 SYSTEM = 2
 INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C has ended."""
-
-# The exit codes of the original tools (PROTOCOL section 4).
-_EXITS: tuple[tuple[type[MirrorError], int], ...] = (
-    (ConfigError, 3),
-    (LocalError, 2),
-    (IntegrityError, 5),
-    (MirrorError, 1),
-)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,7 +76,7 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
         status = _flushed(work)
     except MirrorError as fault:
         _complain(f"{name}: {fault}")
-        status = next(code for kind, code in _EXITS if isinstance(fault, kind))
+        status = code_of(fault)
     except (OSError, UnicodeError) as fault:
         # The last resort, for a part of this machine that nobody has thought of.
         where = getattr(fault, "filename", None)
@@ -132,16 +133,10 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def dsprodtool() -> int:
-    """The installed command of this name."""
+def installed() -> int:
+    """Every installed command (pyproject.toml): the one that it was called as."""
     _open_streams()
-    return run("dsprodtool", sys.argv[1:])
-
-
-def dsreg() -> int:
-    """The installed command of this name."""
-    _open_streams()
-    return run("dsreg", sys.argv[1:])
+    return main([os.path.basename(sys.argv[0]), *sys.argv[1:]])
 
 
 def usage() -> str:

@@ -4,6 +4,7 @@ Names and columns of the ds* tables are the original's (PROTOCOL section 4); wha
 is said beside it.
 """
 
+from mirror import run_tables
 from mirror.errors import LocalError
 from server.database import Database
 
@@ -87,7 +88,120 @@ CREATE TABLE dsWithdrawn (
 )
 """
 
-STEPS = (_STORE, _ACCESS, _WITHDRAWN)
+# Whom finished runs are distributed to, and how far that is. Beyond the columns of PROTOCOL
+# section 4: comments, what a fault said, and what a run is called in the product's list.
+_DISTRIBUTION = """
+CREATE TABLE distTarget (
+    target_id {serial},
+    dist_group TEXT NOT NULL,
+    filter TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    clean INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    comment TEXT,
+    UNIQUE (dist_group, filter, stage, clean)
+);
+CREATE TABLE rcDestination (
+    dest_id {serial},
+    name TEXT NOT NULL UNIQUE,
+    product TEXT NOT NULL,
+    status_uri TEXT,
+    last_fileset TEXT,
+    state TEXT NOT NULL,
+    comment TEXT
+);
+CREATE TABLE rcInterest (
+    dest_id BIGINT NOT NULL REFERENCES rcDestination (dest_id),
+    target_id BIGINT NOT NULL REFERENCES distTarget (target_id),
+    state TEXT NOT NULL,
+    PRIMARY KEY (dest_id, target_id)
+);
+CREATE INDEX rcInterest_target ON rcInterest (target_id);
+CREATE TABLE distRun (
+    dist_id {serial},
+    target_id BIGINT NOT NULL REFERENCES distTarget (target_id),
+    stage TEXT NOT NULL,
+    stage_id BIGINT NOT NULL,
+    label TEXT,
+    outdir TEXT NOT NULL,
+    clean INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    fault INTEGER NOT NULL DEFAULT 0,
+    message TEXT,
+    exp_name TEXT,
+    data_group TEXT,
+    filter TEXT
+);
+CREATE INDEX distRun_of ON distRun (target_id, stage_id);
+CREATE INDEX distRun_state ON distRun (state, dist_id);
+CREATE TABLE distComponent (
+    dist_id BIGINT NOT NULL REFERENCES distRun (dist_id) ON DELETE CASCADE,
+    component TEXT NOT NULL,
+    bytes BIGINT,
+    md5sum TEXT,
+    outdir TEXT NOT NULL,
+    name TEXT,
+    state TEXT NOT NULL,
+    fault INTEGER NOT NULL DEFAULT 0,
+    message TEXT,
+    PRIMARY KEY (dist_id, component)
+);
+CREATE INDEX distComponent_state ON distComponent (state, dist_id);
+CREATE TABLE rcDSFileset (
+    fs_id {serial},
+    dist_id BIGINT NOT NULL REFERENCES distRun (dist_id),
+    dest_id BIGINT NOT NULL REFERENCES rcDestination (dest_id),
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    fault INTEGER NOT NULL DEFAULT 0,
+    message TEXT,
+    UNIQUE (dist_id, dest_id)
+);
+CREATE INDEX rcDSFileset_name ON rcDSFileset (dest_id, name);
+CREATE TABLE rcRun (
+    rc_id {serial},
+    fs_id BIGINT NOT NULL UNIQUE REFERENCES rcDSFileset (fs_id),
+    dest_id BIGINT NOT NULL REFERENCES rcDestination (dest_id),
+    state TEXT NOT NULL,
+    status_fs_name TEXT,
+    fault INTEGER NOT NULL DEFAULT 0,
+    message TEXT
+)
+"""
+
+# Whom detections are published to. `attempted`: when, in UTC; `message`: what a fault said.
+_PUBLISHING = """
+CREATE TABLE publishClient (
+    client_id {serial},
+    active INTEGER NOT NULL,
+    product TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    workdir TEXT NOT NULL,
+    comment TEXT,
+    name TEXT,
+    output_format TEXT
+);
+CREATE TABLE publishRun (
+    pub_id {serial},
+    client_id BIGINT NOT NULL REFERENCES publishClient (client_id),
+    stage_id BIGINT NOT NULL,
+    label TEXT,
+    state TEXT NOT NULL
+);
+CREATE INDEX publishRun_of ON publishRun (client_id, stage_id);
+CREATE INDEX publishRun_state ON publishRun (state, pub_id);
+CREATE TABLE publishDone (
+    pub_id BIGINT PRIMARY KEY REFERENCES publishRun (pub_id),
+    path_base TEXT NOT NULL,
+    hostname TEXT,
+    dtime_script DOUBLE PRECISION,
+    fault INTEGER NOT NULL,
+    message TEXT,
+    attempted TEXT NOT NULL
+)
+"""
+
+STEPS = (_STORE, _ACCESS, _WITHDRAWN, run_tables.SCHEMA, _DISTRIBUTION, _PUBLISHING)
 """What leads from each version to the next; a database that runs all of them is of the newest."""
 
 VERSION = len(STEPS)

@@ -6,12 +6,14 @@ commands"). It may hold any other keys besides: a site has one such file for all
 
 import argparse
 import os
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.disk import told
 from mirror.errors import ConfigError
+from server.runs.resolve import Roots
 
 CATALOGUE = ".datastore.db"
 """The catalogue's file in DATA_STORE_ROOT; a dot file, so that it is never served."""
@@ -42,11 +44,16 @@ class Site:
     """What a command needs to know of its site.
 
     `link_roots`: the directories below which the targets of links must lie; None if any may do.
+    `roots`: where the files of runs are. `distribution_root`: where bundles are built if nothing
+    else is said. `translate`: of a product, the words of the command that translates for it.
     """
 
     root: Path
     database: Place
     link_roots: tuple[Path, ...] | None
+    roots: Roots = field(default_factory=Roots)
+    distribution_root: str | None = None
+    translate: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def add_site_options(parser: "argparse._ActionsContainer") -> None:
@@ -69,9 +76,35 @@ def read_site(options: argparse.Namespace, environ: Mapping[str, str] | None = N
     root = settings.directory("DATA_STORE_ROOT")
     database = _place(settings, root)
     link_roots = settings.directories("LINK_ROOTS")
+    roots = Roots(settings.path("NEB_ROOT"), _datapath(settings))
+    distribution_root = settings.text("DISTRIBUTION_ROOT")
+    translate = _translate(settings)
     if settings.problems or root is None or database is None:
         raise ConfigError(settings.problems)
-    return Site(root, database, link_roots)
+    return Site(root, database, link_roots, roots, distribution_root, translate)
+
+
+def _datapath(settings: "_Settings") -> dict[str, Path]:
+    found = {}
+    for name, text in settings.block("DATAPATH").items():
+        if os.path.isabs(text):
+            found[name] = Path(text)
+        else:
+            settings.problems.append(f"DATAPATH {name}: an absolute path expected, not {text}")
+    return found
+
+
+def _translate(settings: "_Settings") -> dict[str, tuple[str, ...]]:
+    found = {}
+    for name, text in settings.block("TRANSLATE").items():
+        try:
+            words = tuple(shlex.split(text))
+        except ValueError as error:
+            settings.problems.append(f"TRANSLATE {name}: {error}: {text}")
+            continue
+        if words:
+            found[name] = words
+    return found
 
 
 def _place(settings: "_Settings", root: Path | None) -> Place | None:
@@ -162,6 +195,20 @@ class _Settings:
             return None
         paths = [self._absolute(text, key) for text in texts if text]
         return tuple(path for path in paths if path)
+
+    def block(self, key: str) -> dict[str, str]:
+        """A key of the configuration file whose value is a block of STR."""
+        from parse_config import Block
+
+        value, source = self._file.get(key), f"{self._source}: {key}"
+        if value is None:
+            return {}
+        if not isinstance(value, Block):
+            self.problems.append(f"{source}: a block expected, {key} METADATA … END")
+            return {}
+        odd = [name for name in value if not isinstance(value[name], str)]
+        self.problems += [f"{source}: {name}: one STR expected" for name in odd]
+        return {name: value[name] for name in value if name not in odd}
 
     def _absolute(self, text: str, key: str) -> Path | None:
         _, source = self.value(key)

@@ -56,6 +56,18 @@ def hold_fileset(root: Path, product: str, fileset: str) -> Iterator[None]:
 
 
 @contextmanager
+def hold_work(root: Path, work: str) -> Iterator[None]:
+    """Hold a piece of work alone, such as `disttool run 12`, on one of all hosts.
+
+    Raises ConflictError at once where another process holds it.
+    """
+    with _opened(root) as file:
+        # No product has a blank at its begin.
+        _lock(file, f" {work}", "", fcntl.F_WRLCK)
+        yield
+
+
+@contextmanager
 def _opened(root: Path) -> Iterator[int]:
     with told(root / LOCK_FILE):
         file = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -80,6 +92,7 @@ def _lock(file: int, product: str, fileset: str, kind: int) -> None:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise LocalError(f"{LOCK_FILE}: no lock on it: {error.strerror}") from None
         what = f"{product}/{fileset}" if fileset else f"product {product}"
+        what = product.strip() if product.startswith(" ") else what
         raise ConflictError(
             f"{what}: another process is working on it; nothing was changed, try again later"
         ) from None

@@ -108,7 +108,10 @@ def test_closed_streams_are_as_dev_null(user: User, closed: str) -> None:
 @pytest.mark.parametrize("closed", CLOSED)
 def test_the_installed_commands_can_do_without_streams(user: User, closed: str) -> None:
     for name, *options in (ADD, REGISTER):
-        code = f"import sys; from server.__main__ import {name}; sys.exit({name}())"
+        code = (
+            "import sys; from server.__main__ import installed;"
+            f" sys.argv[0] = '/usr/bin/{name}'; sys.exit(installed())"
+        )
         assert user.run(f'exec "$@" {closed}', "-c", code, *options).exit == 0
 
 
