@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from formats.mdc_types import NULL
 from mirror.errors import ConfigError
-from mirror.listing import NULL
 from server.site import add_site_options
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f#]")
@@ -61,18 +61,20 @@ def read_call(
 ) -> tuple[str, Given]:
     """The mode of a call and its options. Raises ConfigError with everything wrong with it."""
     parser = _parser(prog, summary, modes, options)
-    given = parser.parse_args(argv)
+    # argparse would take abbreviations of what begins with one dash.
+    known = {f"-{name}" for name in (*modes, *options)}
+    given = parser.parse_args([f"-{word}" if word in known else word for word in argv])
     chosen = [name for name in modes if getattr(given, f"mode_{name}")]
     if len(chosen) != 1:
         raise ConfigError(
             [f"one of -{', -'.join(modes)} expected" + (f", not {len(chosen)}" if chosen else "")]
         )
     mode = modes[chosen[0]]
-    known = mode.options()
+    fitting = mode.options()
     problems = [
         f"-{name} does not go with -{chosen[0]}"
         for name in options
-        if name not in known and _is_given(given, name)
+        if name not in fitting and _is_given(given, name)
     ]
     for need in mode.needs:
         names = [need] if isinstance(need, str) else list(need)
@@ -111,9 +113,7 @@ def _parser(
     )  # fmt: skip
     chosen = parser.add_argument_group("modes, one a call")
     for name, mode in modes.items():
-        chosen.add_argument(
-            f"-{name}", f"--{name}", dest=f"mode_{name}", action="store_true", help=mode.help
-        )
+        chosen.add_argument(f"--{name}", dest=f"mode_{name}", action="store_true", help=mode.help)
     kinds: dict[str, dict[str, Any]] = {
         "text": {"metavar": "TEXT"},
         "texts": {"metavar": "TEXT", "action": "append", "default": []},
@@ -123,9 +123,7 @@ def _parser(
     }
     added = parser.add_argument_group("options")
     for name, option in options.items():
-        added.add_argument(
-            f"-{name}", f"--{name}", dest=name, help=option.help, **kinds[option.kind]
-        )
+        added.add_argument(f"--{name}", dest=name, help=option.help, **kinds[option.kind])
     add_site_options(parser)
     return parser
 

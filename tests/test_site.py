@@ -120,3 +120,37 @@ def test_a_configuration_that_cannot_be_read_is_named(
 def test_a_root_that_is_no_directory_is_told(tmp_path: Path) -> None:
     (problem,) = problems_of("--dsroot", str(tmp_path / "mistyped"))
     assert "mistyped" in problem
+
+
+def test_where_files_of_runs_are_is_told_by_blocks(root: Path, tmp_path: Path) -> None:
+    config = tmp_path / "site.config"
+    config.write_text(
+        f"NEB_ROOT STR {tmp_path}/neb\n"
+        "DISTRIBUTION_ROOT STR neb://@HOST@.0/dist\n"
+        "DATAPATH METADATA\n  DETRENDS STR /data/detrends\n  TESS STR /data/tess\nEND\n"
+        "TRANSLATE METADATA\n  IPP-MOPS STR python -m server ppmops --zp '25 .0'\nEND\n"
+    )
+    site = site_of("--dsroot", str(root), "--site", str(config))
+    assert site.roots.neb_root == tmp_path / "neb"
+    assert site.roots.datapath == {
+        "DETRENDS": Path("/data/detrends"), "TESS": Path("/data/tess"),
+    }  # fmt: skip
+    assert site.distribution_root == "neb://@HOST@.0/dist"
+    assert site.translate == {"IPP-MOPS": ("python", "-m", "server", "ppmops", "--zp", "25 .0")}
+
+
+def test_everything_wrong_with_the_blocks_is_told(root: Path, tmp_path: Path) -> None:
+    config = tmp_path / "site.config"
+    config.write_text(
+        "DATAPATH METADATA\n  A STR data/a\n  B S32 5\nEND\n"
+        "TRANSLATE METADATA\n  P STR say 'this\nEND\n"
+    )
+    assert problems_of("--dsroot", str(root), "--site", str(config)) == [
+        f"{config}: DATAPATH: B: one STR expected",
+        "DATAPATH A: an absolute path expected, not data/a",
+        "TRANSLATE P: No closing quotation: say 'this",
+    ]
+    config.write_text("DATAPATH STR /data\n")
+    assert problems_of("--dsroot", str(root), "--site", str(config)) == [
+        f"{config}: DATAPATH: a block expected, DATAPATH METADATA … END"
+    ]
