@@ -2,7 +2,7 @@
 
 Its filesets follow one upon the other without end: of each exposure a chip run, a camera run, a
 stack that it went into, and a publication of its detections. `build` writes the first ones of
-this sequence, `add` the next ones.
+this sequence, `add` the next ones. With --runs: finished runs, before anything is distributed.
 """
 
 import argparse
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from mirror.errors import ConfigError
 from server.samples import sample_runs
-from server.samples.sample_runs import Exposure, Fileset
+from server.samples.pipeline import SEED, Exposure
+from server.samples.sample_filesets import Fileset, detections, distribution
+from server.samples.sample_sky import Sky
 from server.samples.store_writer import (
     FilesetEntry,
     ProductEntry,
@@ -32,7 +34,6 @@ __all__ = [
     "write_fileset", "write_product_list", "write_root_list",
 ]  # fmt: skip
 
-SEED = 20090415
 FILESETS = 6
 
 _FIRST = 1239764531
@@ -58,12 +59,7 @@ PRODUCTS: Mapping[str, _Product] = {
 }  # fmt: skip
 """The products of a sample store, in the order of its root list."""
 
-_MAKERS = (
-    ("gpc1", sample_runs.chip),
-    ("gpc1", sample_runs.camera),
-    ("gpc1", sample_runs.stack),
-    ("IPP-MOPS", sample_runs.detections),
-)
+_RUNS = (sample_runs.chip, sample_runs.camera, sample_runs.stack)
 
 
 def main(argv: list[str]) -> int:
@@ -71,20 +67,46 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m server sample", description=__doc__)
     parser.add_argument("dir", type=Path, metavar="DIR", help="where the store is, or will be")
     parser.add_argument(
-        "--filesets", type=_count, default=FILESETS, metavar="N",
+        "--filesets", type=_count, metavar="N",
         help="distribution filesets to build, and one published for every three of them "
-        "(default: %(default)d)",
+        f"(default: {FILESETS})",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=SEED, metavar="S", help="of all that is random")
     parser.add_argument(
         "--add", type=_count, metavar="K", help="register K more filesets in a store that is there"
     )
+    parser.add_argument(
+        "--runs", action="store_true",
+        help="write finished runs instead: files in DIR/neb, exported runs in DIR/exports",
+    )  # fmt: skip
+    parser.add_argument(
+        "--exposures", type=_count, metavar="N", help="of --runs: so many exposures (default: 1)"
+    )
     options = parser.parse_args(argv)
+    if options.runs:
+        return _finished(parser, options)
+    if options.exposures is not None:
+        parser.error("--exposures goes with --runs only")
     if options.add is None:
-        names = build(options.dir, filesets=options.filesets, seed=options.seed)
+        filesets = FILESETS if options.filesets is None else options.filesets
+        names = build(options.dir, filesets=filesets, seed=options.seed)
     else:
         names = add(options.dir, options.add, seed=options.seed)
     print(f"registered {len(names)} filesets in {options.dir}")
+    return 0
+
+
+def _finished(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.add is not None or options.filesets is not None:
+        parser.error("--add and --filesets do not go with --runs")
+    from server.samples.finished import build_runs
+
+    exposures = 1 if options.exposures is None else options.exposures
+    runs = build_runs(options.dir, exposures=exposures, seed=options.seed)
+    print(
+        f"wrote {len(runs.exports)} runs: files in {runs.neb_root}, exported in {options.dir}"
+        "/exports"
+    )
     return 0
 
 
@@ -139,10 +161,11 @@ def _register(store: Path, count: int, seed: int) -> list[str]:
 
 def _fileset(number: int, seed: int) -> tuple[str, Fileset]:
     """The product and content of a fileset of the sequence, out of its number and the seed."""
-    cycle, step = divmod(number, len(_MAKERS))
-    product, make = _MAKERS[step]
-    exposure = Exposure(cycle, dist_id=31 + number)
-    return product, make(exposure, random.Random(f"{seed} {number}"))
+    cycle, step = divmod(number, len(_RUNS) + 1)
+    exposure, sky = Exposure(cycle), Sky(random.Random(f"{seed} {number}"))
+    if step == len(_RUNS):
+        return "IPP-MOPS", detections(exposure, sky)
+    return "gpc1", distribution(_RUNS[step](exposure, sky), dist_id=31 + number)
 
 
 def _registered(number: int) -> str:
