@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: help test check demo pyz clean
 
 help:
-	@echo "make demo   build a sample Data Store, mirror it, mirror again after news"
+	@echo "make demo   from finished runs to filesets, a mirror, and the status back"
 	@echo "make test   run the tests"
 	@echo "make check  ruff and mypy --strict"
 	@echo "make pyz    build update_mirror.pyz, the client in one file"
