@@ -78,6 +78,11 @@ class Block:
         return tuple(Entry(n, k, v, comment(i), at) for i, (n, k, v, at) in enumerate(rows))
 
     @property
+    def columns(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Value, ...]]:
+        """Names, types and values of every entry: `entries`, where a table has a million rows."""
+        return tuple(self._names), tuple(self._kinds), tuple(self._values)
+
+    @property
     def lines(self) -> tuple[Entry | Comment, ...]:
         """Every entry and every line that is a comment alone, in order."""
         entries = self.entries

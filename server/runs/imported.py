@@ -6,15 +6,13 @@ table, or a column, that never came is no error here, there is just nothing in i
 
 from collections.abc import Mapping, Sequence
 
+from mirror.run_tables import quoted
 from server.database import Database
+
+__all__ = ["RunRow", "columns_of", "find", "quoted", "select", "tables_of"]
 
 RunRow = Mapping[str, object]
 """A row by its columns' names, in the document's order; None is NULL."""
-
-
-def quoted(name: str) -> str:
-    """A table's or column's name as SQL text: case and odd characters stay."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def columns_of(database: Database, table: str) -> dict[str, str]:
