@@ -46,6 +46,9 @@ class Config:
     max_expansion: int = 200
     max_unpacked: int = 100 * 10**9
     after_fileset: tuple[str, ...] = ()
+    import_runs: bool = False
+    status_product: str | None = None
+    status_site: Path | None = None
     redirect_hosts: tuple[str, ...] = ()
     user_agent: str | None = None
     ca_bundle: Path | None = None
@@ -65,6 +68,7 @@ class _Written:
 
 _NOT_PLAIN = "<something that is no plain YAML>"
 _REQUIRED = ("mirror_root", "top_uri", "products")
+_PRODUCT_NAME = re.compile(r"[A-Za-z0-9_+:][A-Za-z0-9_+.:-]{0,254}")
 _PRODUCT_GLOB = re.compile(r"[A-Za-z0-9_+.: \-*?\[\]!]+")
 
 
@@ -88,6 +92,13 @@ def _globs(written: _Written) -> tuple[str, ...]:
         if not _PRODUCT_GLOB.fullmatch(name) or name in (".", "..") or name.startswith("-"):
             raise ValueError(f"product names or globs expected, not {name!r}")
     return names
+
+
+def _product(written: _Written) -> str:
+    name = _text(written)
+    if not _PRODUCT_NAME.fullmatch(name):
+        raise ValueError(f"the name of a product expected, not {name!r}")
+    return name
 
 
 def _flag(written: _Written) -> bool:
@@ -171,6 +182,9 @@ KEYS: Mapping[str, Callable[[_Written], Any]] = {
     "max_expansion": _whole(1, 1_000_000),
     "max_unpacked": lambda written: values.read_size(written.value),
     "after_fileset": lambda written: values.read_command(written.value),
+    "import_runs": _flag,
+    "status_product": _product,
+    "status_site": _existing,
     "redirect_hosts": _texts,
     "user_agent": _text,
     "ca_bundle": _existing,
@@ -248,6 +262,8 @@ def _settle(
         problem("resume_free", f"at least min_free ({settled['min_free']} bytes) expected")
     if not settled["products"] and not settled.get("hidden_products"):
         problem("products", "at least one product expected, here or in hidden_products")
+    if "status_site" in settled and "status_product" not in settled:
+        problem("status_site", "status_product, whose site this is, expected too")
     if settled.get("unpack") is False:
         settled["keep_bundles"] = True
 

@@ -11,10 +11,7 @@ from pathlib import Path
 
 from mirror.errors import LocalError
 
-VERSION = 1
-"""The format of the tables; a file with a higher one was written by a newer program."""
-
-_SCHEMA = """
+_BEGIN = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE product (
     id INTEGER PRIMARY KEY,
@@ -66,20 +63,50 @@ CREATE INDEX fileset_list ON fileset (product, id) WHERE to_list = 1;
 CREATE TABLE manifest (fileset INTEGER PRIMARY KEY, entries BLOB NOT NULL);
 """
 
+# imported: its rows are in catalogue.db. reports: the number of its last report to the status
+# product, reporting: what that says while nobody knows whether it was registered (a fault, 0: it
+# is done), reported: what the last one that was registered says.
+_AFTERCARE = """
+ALTER TABLE fileset ADD COLUMN imported INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE fileset ADD COLUMN reports INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE fileset ADD COLUMN reporting INTEGER;
+ALTER TABLE fileset ADD COLUMN reported INTEGER;
+CREATE INDEX fileset_import ON fileset (id) WHERE imported = 0 AND state = 'done';
+CREATE INDEX fileset_untold ON fileset (id) WHERE state = 'done' AND reported IS NOT 0;
+CREATE INDEX fileset_reporting ON fileset (id) WHERE reporting IS NOT NULL;
+"""
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open the file, or begin it. Raises LocalError where it is damaged or too new."""
+_STEPS = (_BEGIN, _AFTERCARE)
+"""What leads from each format to the next; a file that ran all of them is of the newest."""
+
+VERSION = len(_STEPS)
+"""The format of the tables; a file with a higher one was written by a newer program."""
+
+
+def open_database(path: Path, *, upgrade: bool = True) -> sqlite3.Connection:
+    """Open the file, or begin it; one of an older format is brought up to date in place.
+
+    `upgrade`: False leaves an older one as it is, for those who only look. Raises LocalError where
+    it is damaged or too new.
+    """
     database = _connect(str(path))
-    with told(path):
-        if _check_version(database, path) == 0:
-            if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise LocalError(f"{path} is not a state of this program; move it away")
-            database.executescript(
-                f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT"
-            )
-        # Touch what a truncated file has lost, before anything relies on it.
-        database.execute("SELECT max(id) FROM fileset").fetchone()
+    try:
+        with told(path):
+            _prepare(database, path, upgrade)
+    except BaseException:
+        database.close()
+        raise
     return database
+
+
+def _prepare(database: sqlite3.Connection, path: Path, upgrade: bool) -> None:
+    version = _check_version(database, path)
+    if version == 0 and database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise LocalError(f"{path} is not a state of this program; move it away")
+    if version == 0 or (upgrade and version < VERSION):
+        _upgrade(database, version)
+    # Touch what a truncated file has lost, before anything relies on it.
+    database.execute("SELECT max(id) FROM fileset").fetchone()
 
 
 def scratch_copy(path: Path) -> sqlite3.Connection:
@@ -92,11 +119,17 @@ def scratch_copy(path: Path) -> sqlite3.Connection:
                 source.backup(database)
             finally:
                 source.close()
-    if database.execute("PRAGMA user_version").fetchone()[0] == 0:
-        database.executescript(f"{_SCHEMA}PRAGMA user_version = {VERSION}")
     with told(path):
-        _check_version(database, path)
+        version = _check_version(database, path)
+        if version < VERSION:
+            _upgrade(database, version)
     return database
+
+
+def _upgrade(database: sqlite3.Connection, version: int) -> None:
+    """All the steps that are missing, or none: a killed upgrade was never begun."""
+    steps = "".join(_STEPS[version:])
+    database.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version = {VERSION};COMMIT")
 
 
 def _check_version(database: sqlite3.Connection, path: Path) -> int:

@@ -49,7 +49,7 @@ def run_hook(command: Sequence[str], root: Path, fileset: Fileset, halt: Halt) -
             )
         except OSError as error:
             return HookResult(fileset, f"after_fileset {shown}: {error.strerror}")
-        status = _wait(started, halt)
+        status = wait(started, halt)
         if status == 0:
             return HookResult(fileset, None)
         output.seek(max(0, output.seek(0, os.SEEK_END) - 4096))
@@ -62,7 +62,8 @@ def run_hook(command: Sequence[str], root: Path, fileset: Fileset, halt: Halt) -
     )
 
 
-def _wait(process: "subprocess.Popen[bytes]", halt: Halt) -> int:
+def wait(process: "subprocess.Popen[bytes]", halt: Halt) -> int:
+    """The exit status of a process. Raises HaltedError, with it ended, on an interruption."""
     while True:
         try:
             return process.wait(LOOK)

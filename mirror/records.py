@@ -98,3 +98,22 @@ class Summary:
     seconds: float
     newest: str | None
     last_fileset: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """A report to the status product: what became of a fileset, 0 for done, else its fault.
+
+    `number` counts the reports of filesets of this name.
+    """
+
+    fileset: int
+    product: str
+    name: str
+    number: int
+    fault: int
+
+    @property
+    def status_name(self) -> str:
+        """The name of the status fileset: the first one is the fileset's own."""
+        return self.name if self.number == 1 else f"{self.name}.{self.number}"

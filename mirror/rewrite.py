@@ -21,7 +21,7 @@ from mirror.errors import IntegrityError
 
 __all__ = [
     "Places", "base_name", "local_path", "local_value",
-    "read_dirinfo", "rewrite_dbinfo", "rewrite_dump",
+    "read_dirinfo", "rewrite_dbinfo", "rewrite_dump", "without_volume",
 ]  # fmt: skip
 
 MAX_LINE = 2**20
@@ -124,6 +124,17 @@ def local_path(path: bytes, data_prefix: bytes) -> bytes:
         return path
     rest = path[volume.end() :]
     return data_prefix.removesuffix(b"/") + rest if rest else data_prefix
+
+
+def without_volume(path: str) -> str:
+    """What a directory of dirinfo is made of: a path without its volume and outer slashes.
+
+    A path outside every volume is taken from the root of its file system.
+    """
+    text = encode(path)
+    volume = _VOLUME.match(text)
+    rest = text[volume.end() :] if volume else text.removeprefix(b"file://")
+    return rest.strip(b"/").decode("utf-8", "surrogateescape")
 
 
 def rewrite_dbinfo(source: BinaryIO, target: BinaryIO, places: Places, name: str) -> None:

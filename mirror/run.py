@@ -1,6 +1,6 @@
 """The line that joins the rooms: one run, from the lock to the exit status.
 
-lock → recover → list and queue → transfer → lists of store/ → summary
+lock → recover → list and queue → transfer → reports → lists of store/ → summary
 """
 
 import signal
@@ -66,6 +66,7 @@ def _run_locked(one: Run) -> None:
                     _tell_unrepaired(one, only)
             else:
                 _transfer(one, frozenset(list_products(one)), None)
+                _report_back(one)
         except HaltedError as error:
             report.detail(str(error))
         finally:
@@ -79,6 +80,13 @@ def _run_locked(one: Run) -> None:
             from mirror.storelists import update_lists
 
             update_lists(one.tree, state, config.hidden_products)
+
+
+def _report_back(one: Run) -> None:
+    if one.config.status_product:
+        from mirror.status_product import report_back
+
+        report_back(one, one.config.status_product)
 
 
 def _tell_unrepaired(one: Run, only: frozenset[int]) -> None:
@@ -139,12 +147,11 @@ def _transfer(one: Run, products: frozenset[str], only: frozenset[int] | None) -
     The rooms behind this are loaded only when there is something for them to do.
     """
     config, options, state = one.config, one.options, one.state
-    wanted = sum(left for name, left in state.queued().items() if name in products)
-    if options.limit is not None:
-        wanted = min(wanted, options.limit)
-    if only is not None:
-        wanted = min(wanted, len(only))
-    if not (wanted or state.hooks()) or _is_too_full(one, wanted):
+    wanted = _wanted(one, products, only)
+    importing = config.import_runs and only is None
+    if not (wanted or state.hooks() or (importing and _has_imports(one))):
+        return
+    if _is_too_full(one, wanted):
         return
     from mirror.job import Context
     from mirror.progress import Progress
@@ -162,14 +169,15 @@ def _transfer(one: Run, products: frozenset[str], only: frozenset[int] | None) -
         config.max_unpacked,
     )
     settings = Settings(
-        config.connections,
-        config.min_free,
-        options.limit,
-        config.after_fileset,
-        config.keep_bundles,
-        config.unpack,
-        products,
-        only,
+        connections=config.connections,
+        min_free=config.min_free,
+        limit=options.limit,
+        hook=config.after_fileset,
+        import_runs=importing,
+        keep_bundles=config.keep_bundles,
+        unpack=config.unpack,
+        products=products,
+        only=only,
     )
     progress = Progress(wanted, visible=one.report.terminal)
     one.report.before_lines(progress.clear)
@@ -179,6 +187,20 @@ def _transfer(one: Run, products: frozenset[str], only: frozenset[int] | None) -
     finally:
         progress.close()
         one.report.before_lines(lambda: None)
+
+
+def _wanted(one: Run, products: frozenset[str], only: frozenset[int] | None) -> int:
+    """How many filesets this run is to fetch."""
+    wanted = sum(left for name, left in one.state.queued().items() if name in products)
+    if one.options.limit is not None:
+        wanted = min(wanted, one.options.limit)
+    return wanted if only is None else min(wanted, len(only))
+
+
+def _has_imports(one: Run) -> bool:
+    from mirror.import_runs import is_due
+
+    return is_due(one.tree.root, one.state)
 
 
 def _is_too_full(one: Run, wanted: int) -> bool:

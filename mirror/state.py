@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mirror.database import open_database, scratch_copy, told
+from mirror.owed import Owed
 from mirror.plan import Known
 from mirror.records import (
     COMMITTING,
@@ -40,11 +41,15 @@ class State:
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
         self._db = database
         self._path = path
+        self.owed = Owed(database, self.transaction)
 
     @classmethod
-    def open(cls, path: Path) -> "State":
-        """Open the state, or begin it. Raises LocalError where it is damaged or too new."""
-        return cls(open_database(path), path)
+    def open(cls, path: Path, *, upgrade: bool = True) -> "State":
+        """Open the state, or begin it. Raises LocalError where it is damaged or too new.
+
+        `upgrade`: False leaves one of an older format as it is; then `owed` is not to be asked.
+        """
+        return cls(open_database(path, upgrade=upgrade), path)
 
     @classmethod
     def scratch(cls, path: Path) -> "State":
@@ -154,7 +159,7 @@ class State:
         self._db.execute(
             "UPDATE fileset SET id = ?, registered = ?, type = ?, header = ?, row = ?, state = ?,"
             " fault = NULL, faulty_file = NULL, attempts = 0, failed_run = 0, repair = NULL,"
-            " held = 0, gone = 0 WHERE id = ?",
+            " held = 0, gone = 0, reported = NULL, reporting = NULL WHERE id = ?",
             (one.id, one.registered, one.type, one.header, one.row, one.state, known),
         )
         self._db.execute("UPDATE manifest SET fileset = ? WHERE fileset = ?", (one.id, known))
@@ -271,7 +276,8 @@ class State:
             self._db.executemany(
                 f"UPDATE fileset SET state = '{DONE}', fault = NULL, faulty_file = NULL,"
                 " attempts = 0, repair = NULL, files = ?, bytes = ?, seconds = ?, info_dir = ?,"
-                " data_dir = ?, hook = ?, to_list = max(to_list, ?), done_at = ? WHERE id = ?",
+                " data_dir = ?, hook = ?, to_list = max(to_list, ?), done_at = ?, imported = 0"
+                " WHERE id = ?",
                 (
                     (
                         one.files, one.bytes, one.seconds, one.info_dir, one.data_dir,

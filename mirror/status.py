@@ -29,7 +29,7 @@ def show_status(config: "Config", json: str | None, wanted: Sequence[str] = ()) 
     if not tree.state.exists():
         raise LocalError(f"{tree.state} is not there: nothing was mirrored yet")
     with told(tree.state):
-        state = State.open(tree.state)
+        state = State.open(tree.state, upgrade=False)
         try:
             summaries = [one for one in state.summaries() if is_wanted(one.product)]
             faults = [

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirror import disk, manifest
+from mirror.aftercare import Aftercare
 from mirror.errors import IntegrityError, LocalError, MirrorError, RefusedError, TransportError
 from mirror.halt import HaltedError
-from mirror.hook import HookResult, run_hook
 from mirror.job import (
     Context,
     Job,
@@ -51,6 +51,7 @@ class Settings:
     min_free: int
     limit: int | None
     hook: tuple[str, ...]
+    import_runs: bool
     keep_bundles: bool
     unpack: bool
     products: frozenset[str]
@@ -78,7 +79,6 @@ class Transfer:
         self._transfers = ThreadPoolExecutor(settings.connections, "transfer")
         self._unpackers = ThreadPoolExecutor(max(2, self._processors), "unpack")
         self._movers = ThreadPoolExecutor(1, "commit")
-        self._hooks = ThreadPoolExecutor(1, "hook")
         self._page: deque[Fileset] = deque()
         self._after = (-1, 0)
         self._exhausted = False
@@ -93,6 +93,15 @@ class Transfer:
             hook=bool(settings.hook),
             keep_bundles=settings.keep_bundles,
         )
+        self._aftercare = Aftercare(
+            self._loop,
+            self._tree.root,
+            state,
+            report,
+            self._halt,
+            hook=settings.hook,
+            import_runs=settings.import_runs,
+        )
         self._transferring = 0
         self._arriving: dict[int, tuple[Path | None, int]] = {}
         self._unfit = 0
@@ -105,8 +114,7 @@ class Transfer:
     def run(self) -> None:
         """Work until nothing is left to do, or nothing new is to be started."""
         try:
-            for fileset in self._state.hooks():
-                self._hook(fileset)
+            self._aftercare.begin()
             while True:
                 self._start_more()
                 if not self._loop.under_way:
@@ -114,8 +122,9 @@ class Transfer:
                 self._flowing = self._loop.step()
                 self._context.progress.draw()
         finally:
-            for pool in (self._transfers, self._unpackers, self._movers, self._hooks):
+            for pool in (self._transfers, self._unpackers, self._movers):
                 pool.shutdown(wait=False, cancel_futures=True)
+            self._aftercare.close()
 
     # Starting
 
@@ -143,6 +152,7 @@ class Transfer:
                 break
             self._begin(fileset)
         self._mover.start(patient=self._transferring > 0)
+        self._aftercare.start()
 
     def _next_fileset(self) -> Fileset | None:
         limit = self._settings.limit
@@ -382,30 +392,8 @@ class Transfer:
         count.seconds += time.monotonic() - job.started
         self._context.progress.finished()
         self._report.detail(f"{job.name}: mirrored, {job.bytes} bytes fetched")
-        if self._settings.hook:
-            self._hook(self._state.by_id(fileset.id))
+        self._aftercare.add(fileset.id)
 
     def _not_moved(self, job: Job, error: MirrorError) -> None:
         self._failed(job, error, None)
         self._end(job)
-
-    def _hook(self, fileset: Fileset) -> None:
-        if not self._settings.hook:
-            return
-        self._loop.submit(
-            self._hooks,
-            partial(run_hook, self._settings.hook, self._tree.root, fileset, self._halt),
-            self._hooked,
-            partial(self._report_error, fileset),
-        )
-
-    def _hooked(self, result: HookResult) -> None:
-        if result.fault is None:
-            self._state.hook_done(result.fileset.id)
-        else:
-            self._report.fault(result.fault, result.fileset.product, result.fileset.name)
-
-    def _report_error(self, fileset: Fileset, error: MirrorError) -> None:
-        if isinstance(error, HaltedError):
-            return
-        self._report.fault(str(error), fileset.product, fileset.name)

@@ -232,5 +232,5 @@ def test_every_key_that_the_example_hides_is_right_when_uncommented(tmp_path: Pa
     text = (ROOT / "mirror.yaml.example").read_text(encoding="utf-8")
     for line in re.findall(r"^# ([a-z_]+: .+)$", text, re.MULTILINE):
         key = line.split(":")[0]
-        if key in KEYS and key not in ("path_file", "ca_bundle", "client_cert"):
+        if key in KEYS and key not in ("path_file", "status_site", "ca_bundle", "client_cert"):
             config(tmp_path, text + line + "\n")

@@ -28,6 +28,7 @@ from runs import chip_run, noise
 from simulator import Product, Simulator
 from trial import WORKERS, Outcome, Trial, ground, read_told
 
+from mirror.database import VERSION
 from mirror.halt import Halt
 from mirror.run import deadline_from
 from server.samples.store_writer import make_bundle
@@ -306,7 +307,9 @@ def test_d1_a_disk_with_a_few_pages_left(forks: Forks, pages: int) -> None:
     with small_trial(forks) as trial, tmpfs(trial.site.root, f"nr_blocks={pages}"):
         told = trial.run()
         assert told.exit == 5
-        assert len(told.lines) == 1
+        # Where the guard still finds room to speak, the state may be next to have none.
+        assert len(told.lines) in (1, 2)
+        assert all(re.search("No space|disk is full|bytes free", line) for line in told.lines)
         grow(trial.site.root, "nr_blocks=5000")
         trial.converges()
 
@@ -573,7 +576,7 @@ def test_d8_a_state_from_a_newer_version(forks: Forks) -> None:
         assert path.read_bytes() == before
         assert trial.store.count() == 0
         with closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA user_version = 1")
+            db.execute(f"PRAGMA user_version = {VERSION}")
         trial.converges()
 
 

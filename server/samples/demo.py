@@ -1,10 +1,12 @@
-"""`python -m server demo`: what the README shows. A sample store, served, mirrored, caught up.
+"""`python -m server demo`: what the README shows, from finished runs to a mirror and back.
 
 Everything happens in a directory of its own (demo/ in the checkout), over loopback, with the real
 commands as processes; what is typed is printed before what it prints.
 """
 
 import argparse
+import importlib.util
+import os
 import shlex
 import shutil
 import subprocess
@@ -16,15 +18,35 @@ from pathlib import Path
 from mirror.errors import ConfigError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SHOWN = 28
+SHOWN = 24
 """Lines of the tree that are shown; it goes on likewise."""
 
+STAGES = ("raw", "chip", "camera", "diff")
+"""Stages that are distributed; the other runs of the sample are there to be followed."""
+
+_SITE = """\
+DATA_STORE_ROOT STR {directory}/datastore
+NEB_ROOT        STR {directory}/pipeline/neb
+"""
+_TRANSLATE = """\
+TRANSLATE METADATA
+    IPP-MOPS STR {python} -m server ppmops
+END
+"""
+_PARTNER = "DATA_STORE_ROOT STR {directory}/partner\n"
 _CONFIG = """\
 mirror_root: mirror
 top_uri: {uri}
 products: [gpc1, IPP-MOPS]
 min_free: 100MB
+import_runs: true
+status_product: north-status
+status_site: partner.config
 """
+_OURS = ("DS_", "SITE_CONFIG", "DATA_STORE_ROOT", "NEB_ROOT", "LINK_ROOTS", "DISTRIBUTION_ROOT")
+_QUERY = """\
+SELECT e.exp_name, c.class_id, c.path_base
+FROM rawExp e JOIN chipProcessedImfile c ON c.exp_id = e.exp_id WHERE c.quality = 0"""
 
 
 def main(argv: list[str]) -> int:
@@ -33,37 +55,110 @@ def main(argv: list[str]) -> int:
     parser.add_argument("dir", type=Path, nargs="?", default=CHECKOUT / "demo", metavar="DIR")
     directory = parser.parse_args(argv).dir.resolve()
     shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    _say("A sample Data Store: chip, camera and stack runs, and published detections")
-    _call(directory, "-m", "server", "sample", "store")
-    with _serving(directory) as uri:
+    for name in ("datastore", "partner"):
+        (directory / name).mkdir(parents=True)
+    _finished_runs(directory)
+    _distribution(directory)
+    _publication(directory)
+    _a_night_at_the_mirror(directory)
+    _status(directory)
+    print(f"\nAll of it is in {_shown(directory)}; have a look, then remove it.")
+    return 0
+
+
+def _finished_runs(directory: Path) -> None:
+    _say("Finished runs of a pipeline: their files, and their rows as it exports them")
+    _call(directory, "-m", "server", "sample", "--runs", "pipeline", "--exposures", "2")
+    text = _SITE.format(directory=directory)
+    if importlib.util.find_spec("astropy"):
+        text += _TRANSLATE.format(python=sys.executable)
+    else:
+        _say("Without astropy (extra: mops) detections are published as the pipeline wrote them")
+    (directory / "site.config").write_text(text, encoding="utf-8")
+    (directory / "partner.config").write_text(_PARTNER.format(directory=directory), "utf-8")
+    _say("The site configuration: where the Data Store is, and where the pipeline's files are")
+    print(text, end="")
+    _say("The runs go into the database")
+    exports = sorted(path.relative_to(directory) for path in directory.glob("pipeline/exports/*"))
+    typed = "python -m server importrun pipeline/exports/*.mdc"
+    _call(directory, "-m", "server", "importrun", *map(str, exports), typed=typed)
+
+
+def _distribution(directory: Path) -> None:
+    _say("Who gets what: north wants four stages, in every filter")
+    _server(directory, "disttool", "-definedestination", "-name", "north", "-product", "gpc1")
+    for number, stage in enumerate(STAGES, 1):
+        group = ("-dist_group", "sample", "-filter", "%", "-stage", stage)
+        _server(directory, "disttool", "-definetarget", *group)
+        interest = ("-dest_name", "north", "-target_id", str(number))
+        _server(directory, "disttool", "-defineinterest", *interest)
+    _say("What is finished becomes filesets of bundles")
+    for stage in STAGES:
+        where = ("-stage", stage, "-workdir", "neb://any/dist", "-simple")
+        _server(directory, "disttool", "-definebyquery", *where)
+    _server(directory, "disttool", "-run")
+
+
+def _publication(directory: Path) -> None:
+    _say("Detections of moving objects are published, too")
+    where = ("-product", "IPP-MOPS", "-workdir", "neb://any/pub/")
+    _server(directory, "pubtool", "-defineclient", "-stage", "diff", *where)
+    _server(directory, "publish", "--label", "sample.nightly", "--once", "--verbose")
+
+
+def _a_night_at_the_mirror(directory: Path) -> None:
+    with _serving(directory, "site.config") as uri:
         (directory / "mirror.yaml").write_text(_CONFIG.format(uri=uri), encoding="utf-8")
-        _say("mirror.yaml, all of it")
+        _say("The partner's mirror.yaml, all of it")
         print((directory / "mirror.yaml").read_text(encoding="utf-8"), end="")
-        _say("The first run")
+        _say("The first night")
         _mirror(directory, "--verbose")
         _say("What people use")
         _show_tree(directory / "mirror")
-        _say("Two filesets more are registered; the next run catches up")
-        _call(directory, "-m", "server", "sample", "store", "--add", "2")
-        _mirror(directory, "--verbose")
-        _say("A run without news says nothing, as under cron")
+        _say("The same in SQL, with paths of this site")
+        _query(directory / "mirror" / "catalogue.db")
+        _say("A night without news says nothing, as under cron")
         _mirror(directory)
         _say("Everything is read again and compared")
         _mirror(directory, "--verify")
         _mirror(directory, "--status")
-    print(f"\nAll of it is in {_shown(directory)}; have a look, then remove it.")
-    return 0
+
+
+def _status(directory: Path) -> None:
+    _say("The partner has reported what it mirrored in a Data Store of its own")
+    with _serving(directory, "partner.config") as uri:
+        where = ("-dest_name", "north", "-status_uri", f"{uri}north-status")
+        _server(directory, "disttool", "-updatedestination", *where)
+        _server(directory, "checkstatus")
+
+
+def _query(database: Path) -> None:
+    import sqlite3
+
+    print(f"sqlite> {_QUERY}")
+    connection = sqlite3.connect(database)
+    try:
+        for row in connection.execute(_QUERY):
+            print("  ".join(map(str, row)))
+    finally:
+        connection.close()
+
+
+def _server(directory: Path, *words: str) -> None:
+    _call(directory, "-m", "server", *words)
 
 
 def _mirror(directory: Path, *options: str) -> None:
     _call(directory, str(CHECKOUT / "update_mirror.py"), "-c", "mirror.yaml", *options)
 
 
-def _call(directory: Path, *arguments: str) -> None:
-    """Run one of the commands, its words shown first; a failure ends the demonstration."""
+def _call(directory: Path, *arguments: str, typed: str | None = None) -> None:
+    """Run one of the commands, its words shown first; a failure ends the demonstration.
+
+    `typed`: what people would type to the same end, with a pattern that a shell expands.
+    """
     shown = [Path(one).name if one.endswith(".py") else one for one in arguments]
-    print(f"$ python {shlex.join(shown)}", flush=True)
+    print(f"$ {typed or f'python {shlex.join(shown)}'}", flush=True)
     status = subprocess.run(
         [sys.executable, *arguments], cwd=directory, env=_environment(), check=False
     ).returncode
@@ -72,16 +167,17 @@ def _call(directory: Path, *arguments: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
-    # Loopback needs no proxy, and the checkout need not be installed.
-    return {**os.environ, "PYTHONPATH": str(CHECKOUT), "no_proxy": "127.0.0.1"}
+    # Loopback needs no proxy, the checkout need not be installed, and the demonstration's own
+    # configuration is the only one.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    ours = {"PYTHONPATH": str(CHECKOUT), "no_proxy": "127.0.0.1", "SITE_CONFIG": "site.config"}
+    return kept | ours
 
 
 @contextmanager
-def _serving(directory: Path) -> Iterator[str]:
-    """Serve the store on a port that the system picks, while the block runs."""
-    command = ["-m", "server", "serve", "--dsroot", "store", "--port", "0"]
+def _serving(directory: Path, site: str) -> Iterator[str]:
+    """Serve a Data Store on a port that the system picks, while the block runs."""
+    command = ["-m", "server", "serve", "--site", site, "--port", "0"]
     print(f"$ python {shlex.join(command)} &", flush=True)
     with subprocess.Popen(
         [sys.executable, *command],
