@@ -6,6 +6,7 @@ the way; 3 an option is missing or its value refused, or the site is not configu
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,17 +103,46 @@ def _add(site: Site, options: argparse.Namespace) -> str:
     if problems := product_problems(name, options.type, options.description, labels):
         raise ConfigError(problems)
     columns = tuple(label for label in labels if label is not None)
-    with catalogue(site.database, create=True) as database, hold_product(site.root, name):
+
+    def check(there: Product) -> None:
+        _refuse_other(there, options, columns)
+
+    with catalogue(site.database, create=True) as database:
+        made = ensure_product(
+            site, database, name, options.type, options.description, columns, check,
+            hidden=options.hide,
+        )  # fmt: skip
+    if not made:
+        return f"product {name} is there already, just as asked for"
+    return f"added product {name}, {options.type}, in {site.root / name}"
+
+
+def ensure_product(
+    site: Site,
+    database: Database,
+    name: str,
+    kind: str,
+    description: str,
+    columns: Sequence[str],
+    check: Callable[[Product], None],
+    *,
+    hidden: bool = False,
+) -> bool:
+    """Add a product with its directory, unless it is there; returns whether it was made.
+
+    What is asked for has passed `product_problems`. `check` raises where the product that is there
+    does not do. Raises ConflictError where another process holds the product, or one of a name
+    that differs only by case is there; LocalError where directory or database fail.
+    """
+    with hold_product(site.root, name):
         there = find_product(database, name)
         if there:
-            _refuse_other(there, options, columns)
+            check(there)
             _make_directory(site.root / name)
-            return f"product {name} is there already, just as asked for"
+            return False
         made = _make_directory(site.root / name)
         try:
-            add_product(
-                database, name, options.type, options.description, columns, hidden=options.hide
-            )
+            add_product(database, name, kind, description, columns, hidden=hidden)
         except BaseException as fault:
             if made and find_product(database, name) is None:
                 disk.remove(site.root / name)
@@ -121,7 +151,7 @@ def _add(site: Site, options: argparse.Namespace) -> str:
                     f"product {name}: there is one whose name differs only by case"
                 ) from None
             raise
-    return f"added product {name}, {options.type}, in {site.root / name}"
+    return True
 
 
 def _refuse_other(there: Product, options: argparse.Namespace, columns: tuple[str, ...]) -> None:
