@@ -50,7 +50,8 @@ class Wanted:
 
     `path`: with a data path relative to that, without one absolute, in place a plain name; its
     last part becomes the file's name. `size` in bytes and `md5` are computed where they are None.
-    `line`: where a list says so, for messages; 0: no list does.
+    `line`: where a list says so, for messages; 0: no list does. `trusted`: whoever wrote the file
+    has summed it up and flushed it; it stays where it is and is not read again (see Step).
     """
 
     path: str
@@ -59,6 +60,7 @@ class Wanted:
     size: int | None = None
     md5: str | None = None
     line: int = 0
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,10 @@ def check(
         reason = _path_problem(file.path, mode, datapath)
         found = [f"file {name}: {reason}"] if reason else []
         found += file_problems(name, file.size, file.md5, file.type, file.values, types)
+        if file.trusted and (mode is Mode.COPY or file.size is None or file.md5 is None):
+            found.append(
+                f"file {name}: to be trusted it needs size and md5, and must not be copied"
+            )
         problems += [where + problem for problem in found]
     return problems + clashes(_name(file, mode) for file in files)
 
@@ -154,7 +160,7 @@ def _path_problem(path: str, mode: Mode, datapath: Path | None) -> str | None:
 
 
 def _step(file: Wanted, mode: Mode, base: Path) -> Step:
-    return Step(_name(file, mode), base / file.path, file.size, file.md5)
+    return Step(_name(file, mode), base / file.path, file.size, file.md5, file.trusted)
 
 
 # What is done

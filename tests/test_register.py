@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filesets import CONTENT, MODES, O1, Store, new_store
 
-from mirror.errors import ConfigError, LocalError
+from mirror.errors import ConfigError, IntegrityError, LocalError
 from server import register as register_room
 from server.catalogue import Fileset, NewFileset, add_fileset, catalogue, find_product
 from server.contents import filesets_after
@@ -338,3 +338,55 @@ def test_the_list_is_in_the_order_of_registration(store: Store) -> None:
     assert product
     listed = [fileset.name for fileset in filesets_after(store.database, product, 0, 9)]
     assert listed == ["z", "m", "a"]
+
+
+# Sums that are trusted
+
+
+def trusted(store: Store, size: int | None = 8991, md5: str | None = "0" * 32) -> list[Wanted]:
+    """One of the files that lie ready, summed up by whoever wrote it, or so they say."""
+    return [replace(store.wanted()[0], size=size, md5=md5, trusted=True)]
+
+
+@pytest.mark.parametrize("mode", [Mode.LINK, Mode.IN_PLACE])
+def test_a_trusted_file_is_not_read(store: Store, mode: Mode) -> None:
+    files = trusted(store)
+    if mode is Mode.IN_PLACE:
+        store.put()
+        files = [replace(files[0], path="a.fits")]
+    register(store.site, store.database, "gpc1", O1, files, mode=mode)
+    assert [(file.size, file.md5) for file in store.rows()] == [(8991, "0" * 32)]
+    assert store.held()["a.fits"] == CONTENT["a.fits"]
+
+
+def test_a_trusted_file_of_another_size_is_refused(store: Store) -> None:
+    with pytest.raises(IntegrityError, match="has 8991 bytes, but its line says 8990"):
+        register(
+            store.site, store.database, "gpc1", O1, trusted(store, size=8990), mode=Mode.LINK
+        )  # fmt: skip
+    store.nothing()
+
+
+def test_what_is_trusted_must_still_be_a_file_and_below_the_link_roots(store: Store) -> None:
+    (store.source / "a.fits").unlink()
+    (store.source / "a.fits").mkdir()
+    with pytest.raises(IntegrityError, match="a regular file expected, not a directory"):
+        register(store.site, store.database, "gpc1", O1, trusted(store), mode=Mode.LINK)
+    elsewhere = replace(store.site, link_roots=(store.site.root,))
+    with pytest.raises(IntegrityError, match="LINK_ROOTS allows"):
+        register(elsewhere, store.database, "gpc1", O1, trusted(store), mode=Mode.LINK)
+    store.nothing()
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "md5"),
+    [(Mode.COPY, 8991, "0" * 32), (Mode.LINK, None, "0" * 32), (Mode.LINK, 8991, None)],
+    ids=["copied", "without size", "without md5"],
+)
+def test_what_cannot_be_trusted_is_refused(
+    store: Store, mode: Mode, size: int | None, md5: str | None
+) -> None:
+    files = trusted(store, size, md5)
+    with pytest.raises(ConfigError, match="to be trusted it needs size and md5"):
+        register(store.site, store.database, "gpc1", O1, files, mode=mode)
+    store.nothing_begun()

@@ -1,0 +1,211 @@
+"""Workers: tasks come back as they are done, faults as faults; none outlives its coordinator."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+from client import PATIENCE, PROJECT
+
+from mirror.errors import ConfigError, LocalError, MirrorError, RefusedError
+from server import executor as executor_room
+from server.executor import AHEAD, Workers, workers
+from server.faults import CONFIGURATION, PROGRAM, SYSTEM, UNKNOWN, Fault
+
+# What the workers do: by name, so that they can import it.
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def process_id(number: int) -> int:
+    return os.getpid()
+
+
+def failing(number: int) -> int:
+    errors: list[Exception] = [
+        RefusedError("no", 403), ConfigError(["a", "b"]), FileNotFoundError(2, "none", "/x"),
+        ValueError("odd"),
+    ]  # fmt: skip
+    raise errors[number]
+
+
+def killed(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def note_and_wait(path: str) -> None:
+    """Note who is at work, and undo that when told to end."""
+    file = Path(path) / str(os.getpid())
+    file.touch()
+    try:
+        while True:
+            time.sleep(0.01)
+    finally:
+        file.unlink()
+
+
+def note_and_compute(path: str) -> None:
+    """Note who is at work, and never look up from it."""
+    (Path(path) / str(os.getpid())).touch()
+    while True:
+        pass
+
+
+def signals(number: int) -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_every_task_comes_back_with_its_result() -> None:
+    with workers(2) as pool:
+        assert pool.count == 2
+        assert sorted(pool.each(double, range(50))) == [(n, 2 * n) for n in range(50)]
+        assert list(pool.each(double, [])) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_work_is_done_by_processes_that_leave_ctrl_c_to_the_coordinator(jobs: int) -> None:
+    with workers(jobs) as pool:
+        seen = {done for _, done in pool.each(process_id, range(30))}
+        assert [done for _, done in pool.each(signals, [0])] == [True]
+    assert os.getpid() not in seen
+    assert len(seen) <= jobs
+
+
+def test_by_default_there_is_a_worker_for_every_core() -> None:
+    with workers() as pool:
+        assert pool.count == len(os.sched_getaffinity(0))
+
+
+def test_what_a_task_raises_is_a_fault() -> None:
+    with workers(1) as pool:
+        faults = dict(pool.each(failing, range(4)))
+    assert faults == {
+        0: Fault(UNKNOWN, "no"),
+        1: Fault(CONFIGURATION, "a b"),
+        2: Fault(SYSTEM, "[Errno 2] none: '/x'"),
+        3: Fault(PROGRAM, "ValueError: odd"),
+    }
+
+
+def test_tasks_are_asked_for_when_they_are_needed() -> None:
+    """However many there are, only a few more than were taken are ever begun."""
+    asked = taken = 0
+
+    def tasks() -> Iterator[int]:
+        nonlocal asked
+        for number in range(200):
+            asked += 1
+            assert asked - taken <= 2 * AHEAD
+            yield number
+
+    with ThreadPoolExecutor(2) as threads:
+        pool = Workers(threads, 2, (BrokenProcessPool,))
+        for _ in pool.each(double, tasks()):
+            taken += 1
+    assert taken == 200
+
+
+def test_a_worker_that_is_killed_ends_it_all() -> None:
+    with pytest.raises(LocalError, match="a worker has ended"), workers(2) as pool:
+        list(pool.each(killed, range(9)))
+    with pytest.raises(LocalError, match="a worker has ended"), workers(1) as pool:
+        list(pool.each(killed, [1]))
+
+
+def test_an_error_of_the_coordinator_ends_the_workers(tmp_path: Path) -> None:
+    def once_begun() -> Iterator[str]:
+        for _ in range(2):
+            yield str(tmp_path)
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
+        raise MirrorError("enough")
+
+    with pytest.raises(MirrorError, match="enough"), workers(2) as pool:
+        # The third task is asked for when the first ones are handed out.
+        list(pool.each(note_and_wait, once_begun()))
+    # They were told to, and have undone what they had begun.
+    assert list(tmp_path.iterdir()) == []
+    assert multiprocessing.active_children() == []
+
+
+COORDINATOR = """
+import sys
+from server.executor import workers
+from test_executor import note_and_compute
+if __name__ == "__main__":
+    with workers(2) as pool:
+        list(pool.each(note_and_compute, [sys.argv[1]] * 2))
+"""
+
+
+def test_workers_end_with_their_coordinator_even_while_they_compute(tmp_path: Path) -> None:
+    script = tmp_path / "coordinator.py"
+    script.write_text(COORDINATOR)
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    paths = os.pathsep.join((str(PROJECT), str(PROJECT / "tests")))
+    environ = {**os.environ, "PYTHONPATH": paths}
+    process = subprocess.Popen([sys.executable, str(script), str(notes)], env=environ)
+    until = time.monotonic() + PATIENCE
+    while len(pids := [int(path.name) for path in notes.iterdir()]) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    while any(Path(f"/proc/{pid}/status").exists() for pid in pids):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+# A cluster
+
+
+def test_a_cluster_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    # A task that kills its worker is given to others, a few times; once is enough here.
+    monkeypatch.setitem(distributed.config["distributed"]["scheduler"], "allowed-failures", 0)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+        host="127.0.0.1", silence_logs=50,
+    ) as cluster:  # fmt: skip
+        with workers(None, cluster.scheduler_address) as pool:
+            assert pool.count == 2
+            assert sorted(pool.each(double, range(50))) == [(n, 2 * n) for n in range(50)]
+            seen = {done for _, done in pool.each(process_id, range(20))}
+            assert len(seen) == 2
+            assert os.getpid() not in seen
+            assert dict(pool.each(failing, [3])) == {3: Fault(PROGRAM, "ValueError: odd")}
+        lost = pytest.raises(LocalError, match="a worker has ended")
+        with lost, workers(None, cluster.scheduler_address) as pool:
+            list(pool.each(killed, [1]))
+
+
+@pytest.mark.parametrize("address", ["", "8786", "http://127.0.0.1:8786", "tcp://x", "tcp://x:1/y"])
+def test_an_odd_address_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match="tcp://HOST:PORT expected"), workers(1, address):
+        pass
+
+
+def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(executor_room, "PATIENCE", 0.2)
+    gone = pytest.raises(LocalError, match=r"tcp://127\.0\.0\.1:1 does not answer")
+    with gone, workers(1, "tcp://127.0.0.1:1"):
+        pass
+
+
+def test_without_distributed_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    missing = pytest.raises(ConfigError, match=r"pip install 'update-mirror\[cluster\]'")
+    with missing, workers(1, "tcp://127.0.0.1:1"):
+        pass
