@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from server.__main__ import main as server
 from server.distribution.bundle import BundleTask, bundle_component
-from server.runs.resolve import Roots
+from server.site import Roots
 
 WORKDIR = "neb://ipp009.0/gpc1/night"
 RULES = {"PPIMAGE.CHIP": "ch.fits", "PSPHOT.OUTPUT": "cmf", "LOG.IMFILE": "log"}

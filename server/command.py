@@ -1,7 +1,11 @@
 """What the commands have in common: options that belong to an action, and saying what was done."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 from mirror.disk import told
 from mirror.errors import ConfigError, LocalError
@@ -41,3 +45,18 @@ def show(text: str) -> None:
     """Print what was asked for. Raises LocalError where it cannot be printed."""
     with told("standard output"):
         print(text, flush=True)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM unwind what was begun, as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        # What a shell says of a command that the signal has ended.
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

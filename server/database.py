@@ -19,9 +19,8 @@ from types import ModuleType
 from typing import Any, LiteralString
 
 from mirror.disk import told
-from mirror.errors import ConfigError
+from mirror.errors import ConfigError, LocalError
 from server.site import Place, PostgresServer, SqliteFile
-from server.views.answers import Unavailable
 
 BUSY = 60.0
 """Seconds to wait for another writer before giving up."""
@@ -30,6 +29,13 @@ _STALE = 1.0
 """Seconds after which a server is asked whether a connection to it still works."""
 
 Row = tuple[Any, ...]
+
+
+class Unavailable(LocalError):
+    """No answer now, whoever asks, and perhaps one in a moment: what a 503 says.
+
+    The message is for the operator; visitors are told nothing of it.
+    """
 
 
 class Duplicate(Exception):

@@ -46,7 +46,7 @@ _OPTIONS = {
     "fault": Option("number", "only with this fault code"),
     "all": Option("flag", "revert everything"),
     "jobs": Option("number", "so many worker processes (else one a core)"),
-    "gzip_level": Option("number", "1 (fast) to 9 (small)"),
+    "gzip_level": Option("number", "1 (fast, the default) to 9 (small)"),
     "scheduler": Option("text", "tcp://HOST:PORT of a Dask cluster that works instead"),
 }
 

@@ -6,19 +6,14 @@ Exit status: 0 done; 1 the fileset is registered, or is not, or another process 
 """
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from mirror.disk import told
 from mirror.errors import ConfigError
 from mirror.listing import NULL
 from server.catalogue import NewFileset, Product, catalogue, find_product, trimmed
-from server.command import chosen_action, tell
+from server.command import chosen_action, interruptible, tell
 from server.contents import type_columns
 from server.database import Database
 from server.fileset_files import Mode
@@ -42,7 +37,7 @@ def main(argv: list[str]) -> int:
     if problems := _problems(options):
         raise ConfigError(problems)
     site = read_site(options)
-    with _interruptible(), catalogue(site.database) as database:
+    with interruptible(), catalogue(site.database) as database:
         work = _withdraw if options.add is None else _register
         said = work(site, database, options)
     tell(said)
@@ -104,21 +99,6 @@ def _missing(options: argparse.Namespace) -> list[str]:
     elif placed and not moved:
         problems.append("--copy or --link is missing: files in place have plain names")
     return problems
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM unwind what was begun, as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        # What a shell says of a command that the signal has ended.
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _register(site: Site, database: Database, options: argparse.Namespace) -> str:

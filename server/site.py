@@ -13,7 +13,6 @@ from pathlib import Path
 
 from mirror.disk import told
 from mirror.errors import ConfigError
-from server.runs.resolve import Roots
 
 CATALOGUE = ".datastore.db"
 """The catalogue's file in DATA_STORE_ROOT; a dot file, so that it is never served."""
@@ -37,6 +36,14 @@ class PostgresServer:
 
 
 Place = SqliteFile | PostgresServer
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """What paths begin with on this host: site keys NEB_ROOT and DATAPATH (NAME → directory)."""
+
+    neb_root: Path | None = None
+    datapath: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from mirror.errors import MirrorError
+from server.database import Unavailable
 from server.http.access_log import AccessLog, combined
 from server.http.channel import Channel, Pace, SecureChannel, Span, shut
 from server.http.front import Front
 from server.http.metrics import Board, Counts
 from server.http.reply import Reply, http_date, plain
 from server.http.request import RefusedRequest, Request, parse_head, take_head
-from server.views.answers import Unavailable
 
 if TYPE_CHECKING:
     import ssl

@@ -18,8 +18,7 @@ from mirror.run_tables import import_run
 from server.catalogue import add_product, catalogue, find_fileset, find_product
 from server.contents import files_after, filesets_after
 from server.database import Database
-from server.runs.resolve import Roots
-from server.site import Place, Site, SqliteFile
+from server.site import Place, Roots, Site, SqliteFile
 
 LABELS = ("target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
 WORKDIR = "neb://ipp009.0/gpc1/night"

@@ -1,4 +1,4 @@
-"""An observatory with finished runs: its pipeline's files, its site configuration, its Data Store."""
+"""An observatory with finished runs: its files, its site configuration, its Data Store."""
 
 import sys
 from pathlib import Path

@@ -28,7 +28,7 @@ from server.distribution.bundle import (
     bundle_component,
     scratch_files,
 )
-from server.runs.resolve import Roots
+from server.site import Roots
 
 FILES = {"o1.fits": b"SIMPLE  =" * 99_999, "o1.cmf": b"", "o1.log": bytes(512)}
 RULES = {"o1.fits": "PPIMAGE.CHIP", "o1.cmf": "PSPHOT.OUTPUT", "o1.log": "LOG.IMFILE"}

@@ -36,7 +36,7 @@ class Circle:
 
 
 @pytest.fixture(scope="module")
-def circle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circle]:
+def circle(tmp_path_factory: pytest.TempPathFactory) -> Circle:
     """One turn of the circle, two exposures."""
     top = tmp_path_factory.mktemp("circle")
     observatory = Observatory(top / "observatory", exposures=2)
@@ -61,7 +61,7 @@ def circle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circle]:
             "-status_uri", f"{partner_url}north-status",
         )  # fmt: skip
         came_back = observatory.must("checkstatus")
-    yield Circle(observatory, site, partner, told, came_back)
+    return Circle(observatory, site, partner, told, came_back)
 
 
 def rows_of(database: Path, table: str) -> list[dict[str, object]]:

@@ -20,8 +20,9 @@ from server.distribution.outputs import (
 from server.distribution.queue import DistRun
 from server.distribution.tasks import plan_tasks
 from server.faults import CONFIGURATION, DATA
-from server.runs.resolve import Roots, host_name
+from server.runs.resolve import host_name
 from server.runs.stages import STAGES
+from server.site import Roots
 
 DUMP = """\
 SITE METADATA

@@ -16,11 +16,11 @@ from parse_config import Block, load_mdc, load_mdc_file
 from server.__main__ import main
 from server.database import Database, connect
 from server.runs.imported import find, select
-from server.runs.resolve import Roots, file_resolve
+from server.runs.resolve import file_resolve
 from server.runs.stages import STAGES, component
 from server.samples.finished import FinishedRuns, build_runs
 from server.schema import migrate
-from server.site import SqliteFile
+from server.site import Roots, SqliteFile
 
 PIPELINE = ["raw", "chip", "camera", "fake", "warp", "stack", "diff"]
 

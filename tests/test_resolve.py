@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import ConfigError
-from server.runs.resolve import Roots, file_resolve, host_name
+from server.runs.resolve import file_resolve, host_name
+from server.site import Roots
 
 ROOTS = Roots(Path("/neb"), {"GPC1": Path("/detrends/gpc1"), "SKY": Path("/sky")})
 

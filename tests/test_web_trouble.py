@@ -13,10 +13,11 @@ from served import HOST, read_all, serving, status_of
 
 from mirror.errors import LocalError, MirrorError
 from server.catalogue import NewFile, NewFileset, add_fileset, add_product, catalogue
+from server.database import Unavailable
 from server.http.front import Front
 from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
 from server.site import CATALOGUE, SqliteFile
-from server.views.answers import TEXT, Answer, Stream, Unavailable, Visitor
+from server.views.answers import TEXT, Answer, Stream, Visitor
 from server.web import Limits, Server
 
 SECRET = "/srv/secret/.datastore.db: unable to open"

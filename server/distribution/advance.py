@@ -13,8 +13,9 @@ from server.distribution.bundle import SCRATCH, scratch_files
 from server.distribution.documents import dirinfo, document_name, write_document
 from server.distribution.queue import DistRun
 from server.runs.imported import RunRow, find, select
-from server.runs.resolve import Roots, file_resolve
+from server.runs.resolve import file_resolve
 from server.runs.stages import STAGES, Stage
+from server.site import Roots
 
 
 def rows_of(database: Database, dist: DistRun) -> tuple[Stage, RunRow, list[RunRow]]:

@@ -19,10 +19,11 @@ from pathlib import Path
 from mirror.disk import flush, told
 from mirror.errors import ConfigError, IntegrityError
 from server.distribution.outputs import Output, dump_path, read_outputs, shipped
-from server.runs.resolve import Roots, file_resolve
+from server.runs.resolve import file_resolve
 from server.runs.stages import STAGES
+from server.site import Roots
 
-GZIP_LEVEL = 6
+GZIP_LEVEL = 1
 """zlib's own default; 1 is fastest, 9 smallest."""
 
 MEMBER_TIME = 1230768000

@@ -6,17 +6,16 @@ recorded is done and durable, so whatever instant this is killed at, the next on
 there (PROTOCOL section 4; DESIGN, "When one machine is not enough").
 """
 
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from mirror.errors import ConfigError
-from server.database import Database
+from server.command import interruptible
+from server.database import Database, Unavailable
 from server.distribution.advance import advance, made_outdir, rows_of
 from server.distribution.bundle import GZIP_LEVEL, Bundled, BundleTask, bundle_component
 from server.distribution.filesets import fileset_name, record_fault, register_fileset
@@ -34,7 +33,6 @@ from server.executor import workers
 from server.faults import Fault, fault_of
 from server.site import Site
 from server.store_lock import ConflictError, hold_work
-from server.views.answers import Unavailable
 
 BATCH = 20
 """Results that are recorded in one transaction: each one waits for the disk."""
@@ -68,7 +66,7 @@ def main_run(
     if not runs:
         return 0
     report = Report(len(runs))
-    with _interruptible():
+    with interruptible():
         coordinator = _Coordinator(site, database, level, report)
         try:
             with workers(jobs, scheduler) as pool:
@@ -89,21 +87,6 @@ def _check(jobs: int | None, level: int) -> None:
         problems.append(f"-jobs: at least 1 expected, not {jobs}")
     if problems:
         raise ConfigError(problems)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM unwind what was begun, as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        # What a shell says of a command that the signal has ended.
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ from server.distribution.outputs import bundle_name
 from server.distribution.queue import DistRun
 from server.faults import Fault, fault_of
 from server.runs.imported import RunRow
-from server.runs.resolve import Roots
 from server.runs.stages import Stage, component
+from server.site import Roots
 
 Name = str | None | Fault
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from mirror.errors import MirrorError
+from server.database import Unavailable
 from server.http.metrics import MEDIA
 from server.http.reply import Reply, plain, reply_to, text
 from server.http.request import Request
-from server.views.answers import TEXT, Moved, Store, Unavailable, Visitor
+from server.views.answers import TEXT, Moved, Store, Visitor
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network

@@ -19,9 +19,9 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from mirror.errors import LocalError
 from server.catalogue import Product
-from server.database import Database
+from server.database import Database, Unavailable
 from server.people.grants import USER_NAME, Rules, rules_of
-from server.views.answers import Denied, Unavailable, Visitor
+from server.views.answers import Denied, Visitor
 
 MIN_PASSWORD = 8
 """Characters that a password has at least."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from mirror.errors import ConfigError, IntegrityError, MirrorError
 from server.catalogue import NewFileset, find_fileset, find_product, trimmed
 from server.contents import files_after, measure_files, type_columns
-from server.database import Database
+from server.database import Database, Unavailable
 from server.faults import Fault, fault_of
 from server.fileset_files import Mode
 from server.publishing.inputs import (
@@ -33,7 +33,6 @@ from server.runs.resolve import file_resolve, host_name
 from server.runs.stages import STAGES
 from server.site import Site
 from server.store_lock import ConflictError
-from server.views.answers import Unavailable
 
 
 @dataclass(frozen=True, slots=True)

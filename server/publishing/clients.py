@@ -11,7 +11,8 @@ from mirror.errors import ConfigError
 from server.accepted import PRODUCT_TYPES, product_problems, text_problem
 from server.catalogue import Product
 from server.database import Database
-from server.runs.resolve import Roots, file_resolve
+from server.runs.resolve import file_resolve
+from server.site import Roots
 from server.store_lock import ConflictError
 
 PUBLISHED = ("diff", "camera")

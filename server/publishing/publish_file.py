@@ -8,19 +8,14 @@ from beginning: 2 usage or this machine, 3 configuration, 4 program, 5 data.
 """
 
 import argparse
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from mirror.disk import remove, told
 from mirror.errors import ConfigError
 from server.catalogue import catalogue
-from server.command import show, tell
+from server.command import interruptible, show, tell
 from server.database import Database
 from server.faults import Fault
 from server.publishing.attempt import (
@@ -44,7 +39,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     site = read_site(options)
     manner = Manner(options.redirect_output, options.verbose, options.save_temps)
-    with _interruptible(), catalogue(site.database) as database:
+    with interruptible(), catalogue(site.database) as database:
         if options.no_update:
             return _rehearse(database, site, _asked_run(database, options), manner)
         # Asked before the lock too: a wrong number is no work that anybody could hold.
@@ -77,21 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--save-temps", action="store_true", help="keep temporary files, and say where they are")
     add_site_options(parser)
     return parser
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM unwind what was begun, as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        # What a shell says of a command that the signal has ended.
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _asked_run(database: Database, options: argparse.Namespace) -> PublishRun:

@@ -24,7 +24,8 @@ from server.distribution.outputs import Output, read_outputs
 from server.faults import Fault, fault_of
 from server.publishing.inputs import Source, pick, translated_names
 from server.publishing.translate import TranslationError, translate
-from server.runs.resolve import Roots, file_resolve, host_name
+from server.runs.resolve import file_resolve, host_name
+from server.site import Roots
 
 
 @dataclass(frozen=True, slots=True)

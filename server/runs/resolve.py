@@ -6,25 +6,16 @@ and DATAPATH). Nothing here looks at the disk.
 
 import re
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.errors import ConfigError
+from server.site import Roots
 
 HOST = "@HOST@"
 """What stands for this host's name in a workdir."""
 
 _SCHEME = re.compile(r"([a-z]+)://([^/]*)(.*)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True)
-class Roots:
-    """What paths begin with on this host: site keys NEB_ROOT and DATAPATH (NAME → directory)."""
-
-    neb_root: Path | None = None
-    datapath: Mapping[str, Path] = field(default_factory=dict)
 
 
 def file_resolve(path: str, roots: Roots) -> Path:

@@ -10,17 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from mirror.errors import LocalError
-
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
-
-
-class Unavailable(LocalError):
-    """No answer now, whoever asks, and perhaps one in a moment: what a 503 says.
-
-    The message is for the operator; visitors are told nothing of it.
-    """
 
 
 @dataclass(frozen=True, slots=True)

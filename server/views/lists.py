@@ -33,8 +33,8 @@ from server.contents import (
     products,
     type_columns,
 )
-from server.database import Database, Pool
-from server.views.answers import TEXT, Stream, Unavailable
+from server.database import Database, Pool, Unavailable
+from server.views.answers import TEXT, Stream
 
 PIECE = 1000
 """Rows that are read, and sent, at a time."""

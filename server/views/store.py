@@ -24,9 +24,9 @@ from server.catalogue import (
     find_product,
     first_id,
 )
-from server.database import Database, Pool
+from server.database import Database, Pool, Unavailable
 from server.views import browse
-from server.views.answers import Answer, File, Unavailable, Visitor
+from server.views.answers import Answer, File, Visitor
 from server.views.grammar import (
     NOTHING,
     DirectoryUrl,
