@@ -7,6 +7,9 @@ Only lines are read here; what a value means is for path_file and the readers of
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from mirror.errors import ConfigError
 
 _KEYWORD = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_.*$-]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -61,11 +64,24 @@ def read_keywords(data: bytes, source: str) -> Keywords:
     return Keywords(source, by_name, tuple(problems), tuple(warnings))
 
 
+def read_keyword_file(path: Path, kind: str) -> Keywords:
+    """Read the file at `path`, `kind` for the message ("a path file").
+
+    Raises ConfigError if it cannot be opened; what is wrong in it is returned.
+    """
+    try:
+        return read_keywords(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError([f"{path}: {kind} expected: {error.strerror}"]) from error
+
+
 def read_line(text: str, number: int = 0) -> Keyword | None:
     """Read one line; None if it is blank or a comment.
 
-    Tabs and blanks are the same and needed nowhere, a CR at the end is one of them. Raises
-    ValueError with the keyword and what was expected.
+    Tabs and blanks are the same and needed nowhere, a CR at the end is one of them. An unquoted
+    value ends before the first `!`, and only a quoted one may hold blanks: what stands between
+    the two is more often a comment whose `!` was forgotten. Raises ValueError with the keyword
+    and what was expected.
     """
     text = text.removesuffix("\r").strip(_BLANKS)
     if not text or text.startswith("!"):

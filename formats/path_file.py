@@ -8,17 +8,25 @@ that of the text as written: what the environment puts in is never read as synta
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from formats.keywords import Keyword, Keywords, read_keywords
+from formats import definitions
+from formats.keywords import Keyword, read_keyword_file
+from formats.path_values import (
+    UnresolvedError,
+    join,
+    split_prefix,
+    split_reference,
+    substitute,
+)
 from mirror.errors import ConfigError
 
 LONGEST_NAME = 9
 """Characters of a path's root name: what the original's observation manager shows (seed 003)."""
 
-DEFINITIONS = "OPUS_DEFINITIONS_DIR"
-"""The environment variable that holds the search path for path and stage files."""
+NAME_LENGTH = "OPUS_PATH_NAME_LENGTH"
+"""The environment variable with which a site allows longer names, or only shorter ones."""
 
 MAX_STEPS = 32
 """References that a value may lead through."""
@@ -26,17 +34,11 @@ MAX_STEPS = 32
 OBSERVATIONS = "OPUS_OBSERVATIONS_DIR"
 STAGE = "STAGE_FILE"
 
-_ROOT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_REFERENCE = re.compile(r"\s*(\S+?)\s*->\s*(\S+)\s*")
-_PREFIXED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):(.*)", re.DOTALL)
-_SUB = re.compile(r"SUB\[([^\[\]]*)\]")
+# No file system has names that are longer than 255 bytes, and NAME_pipeline.stage is one too.
+_LENGTH = re.compile(r"[1-9]|[1-9][0-9]|1[0-9][0-9]")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 _Trail = tuple[tuple[Path, str], ...]
-
-
-class _Unresolved(Exception):
-    """Why a value has no meaning now; becomes a ConfigError with file, line and keyword."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,34 +82,79 @@ class PathFile:
             return self.value(text)
         try:
             return _resolve(text, self, ())
-        except _Unresolved as error:
+        except UnresolvedError as error:
             raise ConfigError([f"{text}: {error}"]) from None
+
+    def override(self, process: str, key: str) -> Keyword | None:
+        """`PROC.KEY`, else `*.KEY`: what this path says of a keyword of a resource file.
+
+        PROC is the name of the process, compared without case; of several, the one that is
+        written as the process is comes first, then the last one.
+        """
+        exact = self.by_name.get(f"{process}.{key}")
+        if exact:
+            return exact
+        wanted = process.casefold()
+        for name in reversed(list(self.by_name)):
+            head, _, tail = name.partition(".")
+            if tail == key and head.casefold() == wanted:
+                return self.by_name[name]
+        return self.by_name.get(f"*.{key}")
+
+    def in_environment(self, environ: Mapping[str, str]) -> "PathFile":
+        """The same file, resolved from another environment."""
+        return replace(self, environ=environ)
+
+    def stage_file(self) -> Path:
+        """The stage file that belongs to this path: STAGE_FILE, else NAME_pipeline.stage.
+
+        The latter is looked for along OPUS_DEFINITIONS_DIR. Raises ConfigError if there is
+        neither, or the value of STAGE_FILE has no meaning now.
+        """
+        if STAGE in self.by_name:
+            return Path(self.value(STAGE))
+        found = definitions.first(f"{self.name}_pipeline.stage", self.environ)
+        if found is None:
+            raise ConfigError([_without_stage_file(self)])
+        return found
 
 
 def read_path_file(
     path: str | os.PathLike[str],
     environ: Mapping[str, str] = os.environ,
-    longest_name: int = LONGEST_NAME,
+    longest_name: int | None = None,
 ) -> PathFile:
     """Read a path file and check that it is complete.
 
-    `longest_name` is the most characters that its root name may have. Raises ConfigError with
-    every problem of the file: its syntax, its name, a required keyword that is missing.
+    `longest_name` is the most characters that its root name may have; by default what the
+    variable OPUS_PATH_NAME_LENGTH of `environ` says, else 9. Raises ConfigError with every
+    problem of the file: its syntax, its name, a required keyword that is missing.
     """
-    path = Path(path)
-    read = _read(path)
-    problems = [*read.problems, *_check_name(path, longest_name)]
-    if OBSERVATIONS not in read.by_name:
-        problems.append(f"{path}: {OBSERVATIONS}: required, the directory of this path's entries")
-    stage = f"{path.name.removesuffix('.path')}_pipeline.stage"
-    if STAGE not in read.by_name and not _along(environ, stage):
-        problems.append(
-            f"{path}: {STAGE}: required, because no {stage} stands on {DEFINITIONS}"
-            f" ({environ.get(DEFINITIONS) or 'which is not set'})"
-        )
+    paths, problems = examine_path_file(path, environ, longest_name)
     if problems:
         raise ConfigError(problems)
-    return PathFile(path, environ, read.warnings, read.by_name)
+    return paths
+
+
+def examine_path_file(
+    path: str | os.PathLike[str],
+    environ: Mapping[str, str] = os.environ,
+    longest_name: int | None = None,
+) -> tuple[PathFile, list[str]]:
+    """As read_path_file, but returns what could be read, and every problem.
+
+    Raises ConfigError only if the file cannot be opened.
+    """
+    path = Path(path)
+    read = read_keyword_file(path, "a path file")
+    paths = PathFile(path, environ, read.warnings, read.by_name)
+    problems = [*read.problems, *_check_name(path, environ, longest_name)]
+    if OBSERVATIONS not in read.by_name:
+        problems.append(f"{path}: {OBSERVATIONS}: required, the directory of this path's entries")
+    stage = f"{paths.name}_pipeline.stage"
+    if STAGE not in read.by_name and not definitions.first(stage, environ):
+        problems.append(_without_stage_file(paths))
+    return paths, problems
 
 
 def find_path_file(
@@ -118,44 +165,41 @@ def find_path_file(
     Looked for along OPUS_DEFINITIONS_DIR, then in `beside`; if it is nowhere, name.path in lower
     case in the same places. Raises ConfigError, with the directories, if there is none.
     """
-    root = name.removesuffix(".path")
-    if not _ROOT_NAME.fullmatch(root):
-        raise ConfigError([f"{name}: the name of a path expected, like blue or blue.path"])
-    for file in dict.fromkeys((f"{root}.path", f"{root.lower()}.path")):
-        if found := _along(environ, file, beside):
-            return found
-    places = ", ".join(map(str, _places(environ, beside)))
-    where = places or f"the directories of {DEFINITIONS}, which is not set"
-    raise ConfigError([f"{name}: {root}.path expected in {where}, but it is not there"])
+    return definitions.find(name, ".path", environ, beside)
 
 
-def _places(environ: Mapping[str, str], beside: Path | None = None) -> list[Path]:
-    along = [Path(part) for part in environ.get(DEFINITIONS, "").split(os.pathsep) if part]
-    return along if beside is None else [*along, beside]
+def look_up(
+    other: str, keyword: str, environ: Mapping[str, str], beside: Path
+) -> tuple[str, PathFile]:
+    """`OTHER->KEY`, written in a file of the directory `beside`: its value, and OTHER.path.
+
+    Raises UnresolvedError if there is no OTHER.path, ConfigError if that has a fault or no KEY.
+    """
+    found = _open(other, environ, beside)
+    return found.value(keyword), found
 
 
-def _along(environ: Mapping[str, str], file: str, beside: Path | None = None) -> Path | None:
-    """The first `file` on the definitions path, then in `beside`."""
-    for place in _places(environ, beside):
-        if (place / file).is_file():
-            return place / file
-    return None
+def _without_stage_file(paths: PathFile) -> str:
+    where = paths.environ.get(definitions.DEFINITIONS) or "which is not set"
+    return (
+        f"{paths.path}: {STAGE}: required, because no {paths.name}_pipeline.stage stands on"
+        f" {definitions.DEFINITIONS} ({where})"
+    )
 
 
-def _read(path: Path) -> Keywords:
-    try:
-        return read_keywords(path.read_bytes(), str(path))
-    except OSError as error:
-        raise ConfigError([f"{path}: a path file expected: {error.strerror}"]) from error
-
-
-def _check_name(path: Path, longest: int) -> list[str]:
+def _check_name(path: Path, environ: Mapping[str, str], longest: int | None) -> list[str]:
     root = path.name.removesuffix(".path")
     if root == path.name or not root:
         return [f"{path}: a file name that ends in .path expected"]
+    if longest is None:
+        allowed = environ.get(NAME_LENGTH) or str(LONGEST_NAME)
+        if not _LENGTH.fullmatch(allowed):
+            return [f"{NAME_LENGTH}: a number from 1 to 199 expected, not {allowed!r}"]
+        longest = int(allowed)
     if len(root) > longest:
         return [
             f"{path}: a name of at most {longest} characters expected, {root!r} has {len(root)}"
+            f" (the variable {NAME_LENGTH} may allow more)"
         ]
     return []
 
@@ -175,60 +219,35 @@ def _value(paths: PathFile, keyword: str, trail: _Trail) -> str:
         raise ConfigError([f"{where}: at most {MAX_STEPS} references in a row expected"])
     try:
         return _resolve(found.value, paths, (*trail, step))
-    except _Unresolved as error:
+    except UnresolvedError as error:
         raise ConfigError([f"{where}: {error}"]) from None
 
 
 def _resolve(text: str, paths: PathFile, trail: _Trail) -> str:
     """What a value means: OTHER->KEY, PREFIX:rest, or text; each with its SUB[VAR] replaced."""
-    reference = _REFERENCE.fullmatch(text)
+    environ = paths.environ
+    reference = split_reference(text)
     if reference:
-        other, keyword = (_substitute(part, paths.environ) for part in reference.groups())
-        return _value(_other(other, paths), keyword, trail)
-    prefixed = _PREFIXED.fullmatch(text)
+        other, keyword = (substitute(part, environ) for part in reference)
+        return _value(_open(other, environ, paths.path.parent), keyword, trail)
+    prefixed = split_prefix(text)
     if prefixed:
-        joined = _join(prefixed[1], _substitute(prefixed[2], paths.environ), paths.environ)
-        if joined is not None:
-            return joined
-    return _substitute(text, paths.environ)
-
-
-def _other(name: str, paths: PathFile) -> PathFile:
-    """The path file that a reference names; only its syntax is checked, it lends a value."""
-    try:
-        path = find_path_file(name, paths.environ, paths.path.parent)
-    except ConfigError as error:
-        raise _Unresolved(str(error)) from None
-    read = _read(path)
-    if read.problems:
-        raise ConfigError(list(read.problems))
-    return PathFile(path, paths.environ, read.warnings, read.by_name)
-
-
-def _substitute(text: str, environ: Mapping[str, str]) -> str:
-    def replace(match: re.Match[str]) -> str:
-        variable = match[1].strip()
-        if variable not in environ:
-            raise _Unresolved(f"{match[0]}: the environment variable {variable} is not set")
-        return environ[variable]
-
-    return _SUB.sub(replace, text)
-
-
-def _join(prefix: str, rest: str, environ: Mapping[str, str]) -> str | None:
-    """`PREFIX:rest` as a path, or None if it is something else, such as an address.
-
-    Of a search path, the first directory that holds `rest`; if none does, the first.
-    """
-    if rest.startswith("//") or rest.isdigit():
-        return None
-    if prefix not in environ:
+        prefix, rest = prefixed
+        if prefix in environ:
+            return join(prefix, substitute(rest, environ), environ)
         # Left alone, a forgotten variable would make a directory named like `OPUS_WORK:obs`.
         if _VARIABLE.fullmatch(prefix):
-            raise _Unresolved(f"{prefix}:{rest}: the environment variable {prefix} is not set")
-        return None
-    places = [place for place in environ[prefix].split(os.pathsep) if place]
-    if not places:
-        raise _Unresolved(f"{prefix}:{rest}: the environment variable {prefix} is empty")
-    candidates = [os.path.join(place, rest.lstrip("/")) if rest else place for place in places]
-    return next((one for one in candidates if os.path.exists(one)), candidates[0])
+            raise UnresolvedError(f"{text}: the environment variable {prefix} is not set")
+    return substitute(text, environ)
+
+
+def _open(name: str, environ: Mapping[str, str], beside: Path) -> PathFile:
+    """The path file that a reference names; only its syntax is checked, it lends a value."""
+    try:
+        path = find_path_file(name, environ, beside)
+    except ConfigError as error:
+        raise UnresolvedError(str(error)) from None
+    read = read_keyword_file(path, "a path file")
+    if read.problems:
+        raise ConfigError(list(read.problems))
+    return PathFile(path, environ, read.warnings, read.by_name)

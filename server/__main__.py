@@ -37,6 +37,9 @@ COMMANDS = {
     "ppmops": Command("server.publishing.ppmops", "translate detections for IPP-MOPS"),
     "checkstatus": Command("server.distribution.checkstatus", "read what destinations report"),
     "addstatus": Command("server.addstatus", "report mirrored filesets in a status product"),
+    "opus-check": Command(
+        "server.opus.check", "check path, resource and stage files, and tell what they mean"
+    ),
     "sample": Command("server.samples.sample", "build a sample Data Store, or add filesets to it"),
     "demo": Command("server.samples.demo", "show it all: serve a sample store and mirror it"),
 }

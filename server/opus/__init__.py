@@ -1,0 +1,1 @@
+"""Paths, processes, triggers and the blackboard: the OPUS way of running things (OPUS)."""
