@@ -82,7 +82,8 @@ MODES = {
     "listfilesets": Mode((), (*_LISTED, *_DESTINATION), "show the filesets that were registered"),
     "listfaults": Mode((), (*_LISTED, "fault"), "show what has a fault and waits for a revert"),
     "revertcomponent": Mode(((*_REVERTED, "all"),), (), "let faulty components be tried again"),
-    "revertrun": Mode(((*_REVERTED, "all"),), (), "let faulty runs be tried again"),
+    "revertrun": Mode(
+        ((*_REVERTED, "all"),), ("workdir",), "let faulty runs be tried again, or elsewhere"),
     "revertfileset": Mode(((*_REVERTED, "all"),), (), "let faulty filesets be tried again"),
     "run": Mode(
         (), ("label", "limit", "jobs", "gzip_level", "scheduler"), "do all that is pending"),
@@ -149,6 +150,17 @@ def _define_destination(site: Site, database: Database, given: Given) -> int:
             f"added product {given.product}, {targets.PRODUCT_TYPE}, in {site.root / given.product}"
         )
     tell(destination.line())
+    others = [
+        other.name
+        for other in targets.list_destinations(database)
+        if other.product == destination.product and other.dest_id != destination.dest_id
+    ]
+    if others:
+        print(
+            f"disttool: product {destination.product} is that of {', '.join(others)}, too: who"
+            " reads it gets the filesets of all of them",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -305,7 +317,8 @@ def _revert_components(site: Site, database: Database, given: Given) -> int:
 
 
 def _revert_runs(site: Site, database: Database, given: Given) -> int:
-    return _reverted("run", revert.revert_runs(database, _selection(database, given)))
+    workdir = define.check_workdir(site, given.workdir) if given.workdir else None
+    return _reverted("run", revert.revert_runs(database, _selection(database, given), workdir))
 
 
 def _revert_filesets(site: Site, database: Database, given: Given) -> int:

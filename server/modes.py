@@ -62,7 +62,7 @@ def read_call(
     """The mode of a call and its options. Raises ConfigError with everything wrong with it."""
     parser = _parser(prog, summary, modes, options)
     # argparse would take abbreviations of what begins with one dash.
-    known = {f"-{name}" for name in (*modes, *options)}
+    known = {f"-{name}" for name in (*modes, *options, "help")}
     given = parser.parse_args([f"-{word}" if word in known else word for word in argv])
     chosen = [name for name in modes if getattr(given, f"mode_{name}")]
     if len(chosen) != 1:

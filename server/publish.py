@@ -15,6 +15,7 @@ the way; 3 an option is missing or its value refused, or the site is not configu
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 
 from mirror.errors import ConfigError
 from server.catalogue import catalogue, find_product
@@ -81,6 +82,10 @@ _MODES = {
         (("client_id", "stage", "comment", "name", "label", "all"),), ("limit", "simple"),
         "show the runs that are to be done",
     ),
+    "listfaults": Mode(
+        (), ("client_id", "stage", "comment", "name", "label", "fault", "limit", "simple"),
+        "show the runs that failed and wait for a revert",
+    ),
     "add": Mode(
         ("pub_id", "path_base"), ("hostname", "dtime_script", "fault"),
         "record an attempt at a run: without a fault it is full",
@@ -104,6 +109,10 @@ _CLIENT_COLUMNS = {
 _RUN_COLUMNS = {
     "pub_id": "S64", "client_id": "S64", "product": "STR", "stage": "STR", "stage_id": "S64",
     "workdir": "STR", "camera": "STR", "label": "STR", "comment": "STR", "output_format": "STR",
+}  # fmt: skip
+_FAULT_COLUMNS = {
+    "pub_id": "S64", "client_id": "S64", "product": "STR", "stage": "STR", "stage_id": "S64",
+    "label": "STR", "path_base": "STR", "attempted": "UTC", "fault": "S32", "message": "STR",
 }  # fmt: skip
 # Where a run comes from is looked up for what is pending alone.
 _MADE_COLUMNS = {name: kind for name, kind in _RUN_COLUMNS.items() if name != "camera"}
@@ -232,6 +241,14 @@ def _pending(site: Site, database: Database, given: Given) -> None:
     _show("publishRun", _RUN_COLUMNS, (_run_row(run, _RUN_COLUMNS) for run in found), given)
 
 
+def _listfaults(site: Site, database: Database, given: Given) -> None:
+    query = runs.PendingQuery(
+        given.client_id, given.stage, given.comment, given.name, tuple(given.label), given.limit
+    )
+    found = runs.faulty_runs(database, query, given.fault)
+    _show("publishDone", _FAULT_COLUMNS, map(astuple, found), given)
+
+
 def _run_row(run: PublishRun, columns: Iterable[str]) -> Sequence[object]:
     # Of a run that is only shown, not made, the id is not known.
     return [getattr(run, name) if name != "pub_id" else run.pub_id or None for name in columns]
@@ -283,6 +300,7 @@ _ACTIONS: dict[str, Callable[[Site, Database, Given], None]] = {
     "listclients": _listclients,
     "definerun": _definerun,
     "pending": _pending,
+    "listfaults": _listfaults,
     "add": _add,
     "revert": _revert,
     "updaterun": _updaterun,

@@ -3,6 +3,7 @@
 import io
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from server.distribution.queue import DistRun, Selection, pending_runs
 from server.distribution.revert import revert_components, revert_filesets, revert_runs
 from server.distribution.run import main_run
 from server.faults import DATA
-from server.site import Place, SqliteFile
+from server.site import Place, Roots, SqliteFile
 from server.store_lock import hold_work
 
 CHIPS = ("XY01", "XY02", "XY10")
@@ -191,8 +192,15 @@ def test_a_faulty_component_stops_no_other(
     out, err = capsys.readouterr()
     assert "bundled 5 components of 2 runs" in out
     assert out.endswith("; 1 fault\n")
-    assert err == f"disttool: run {dist_ids[0]}, component XY02: {message}\n"
-    assert run(site) == 0
+    told = message.removeprefix("component XY02: ")
+    assert err == f"disttool: run {dist_ids[0]}, component XY02: {told}\n"
+    assert run(site) == 1
+    assert capsys.readouterr() == (
+        "",
+        "disttool: 1 fault stands from before; disttool -listfaults shows what, disttool"
+        " -revertcomponent, -revertrun and -revertfileset let it be tried again\n",
+    )
+    assert run(site, "another label") == 0
     assert site.faults(dist_ids[0])
     lost.write_bytes(content)
     assert revert_components(site.database, Selection(fault=DATA)) == 1
@@ -210,7 +218,7 @@ def test_a_faulty_run_stops_no_other(site: Finished, capsys: pytest.CaptureFixtu
     assert f"{WORKDIR}/o1.11/o1.ch.11 is in no directory below" in capsys.readouterr().err
     with site.database.write():
         site.database.change("UPDATE chipRun SET workdir = ? WHERE chip_id = 11", WORKDIR)
-    assert run(site) == 0
+    assert run(site) == 1
     assert site.state(first) == ("new", 3)
     revert_runs(site.database, Selection(dist_id=first))
     assert run(site) == 0
@@ -225,6 +233,38 @@ def test_a_directory_that_cannot_be_made_is_the_fault_of_the_run(site: Finished)
     assert run(site) == 1
     assert site.state(first) == ("new", 2)
     site.is_whole(12, second, CHIPS)
+
+
+def test_a_wrong_workdir_is_mended_by_another_one(site: Finished) -> None:
+    first, second = site.night([11, 12], CHIPS)
+    assert run(site, limit=1) == 0
+    with site.database.write():
+        site.database.change("UPDATE distRun SET state = 'new', fault = 2 WHERE dist_id = ?", first)
+        site.database.change("DELETE FROM rcRun")
+        site.database.change("DELETE FROM rcDSFileset")
+    assert revert_runs(site.database, Selection(dist_id=first), "neb://any/elsewhere") == 1
+    row = site.database.row("SELECT outdir FROM distRun WHERE dist_id = ?", first)
+    assert row == (f"neb://any/elsewhere/chip.11.{first}",)
+    components = site.database.rows(
+        "SELECT outdir, state, name FROM distComponent WHERE dist_id = ?", first
+    )
+    assert set(components) == {(row[0], "new", None)}
+    other = site.database.row("SELECT outdir FROM distRun WHERE dist_id = ?", second)
+    assert other is not None
+    assert "elsewhere" not in other[0]
+
+
+def test_another_site_configuration_is_the_fault_of_no_run(
+    site: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = site.night([11, 12], CHIPS)
+    elsewhere = replace(site.site, roots=Roots())
+    with pytest.raises(ConfigError) as caught:
+        main_run(elsewhere, site.database, jobs=1)
+    assert f"run {first}: path " in caught.value.problems[0]
+    assert "NEB_ROOT is not set" in caught.value.problems[0]
+    assert caught.value.problems[-1].endswith("nothing was changed")
+    assert site.state(first) == ("new", 0)
 
 
 def test_a_run_that_is_no_longer_imported(site: Finished) -> None:
@@ -252,7 +292,7 @@ def test_a_faulty_fileset_stops_no_other(
     assert row == ("new", 2, f"o1.chip.11.{dist_id}.1")
     (site.site.root / "one").unlink()
     (site.site.root / "away").rename(site.site.root / "one")
-    assert run(site) == 0
+    assert run(site) == 1
     assert site.filesets("one") == []
     assert revert_filesets(site.database, Selection()) == 1
     assert run(site) == 0

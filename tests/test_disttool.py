@@ -102,7 +102,7 @@ def test_rows_are_mdc(tool: Disttool, call: Sequence[str], name: str) -> None:
     tool.change("UPDATE distComponent SET state = 'full' WHERE dist_id > 1")
     tool.change("UPDATE distRun SET state = 'full' WHERE dist_id = 3")
     tool.change("UPDATE distComponent SET fault = 5 WHERE dist_id = 1 AND component = 'XY01'")
-    tool.done("-definedestination", "-name", "other", "-product", "gpc1")
+    tool.done("-definedestination", "-name", "other", "-product", "gpc2")
     tool.interest(1, 2)
     tool.change(
         "INSERT INTO rcDSFileset (dist_id, dest_id, name, state) VALUES (3, 1, 'f', 'full')"
@@ -112,6 +112,15 @@ def test_rows_are_mdc(tool: Disttool, call: Sequence[str], name: str) -> None:
     rows = load_mdc(text)[name]
     assert rows
     assert all(row["dist_id"] for row in rows)
+
+
+def test_a_product_of_two_destinations_is_told(tool: Disttool) -> None:
+    code, _, err = tool("-definedestination", "-name", "other", "-product", "gpc1")
+    assert code == 0
+    assert err == (
+        "disttool: product gpc1 is that of MPG, too: who reads it gets the filesets of all of"
+        " them\n"
+    )
 
 
 def test_pretending_shows_and_changes_nothing(tool: Disttool) -> None:

@@ -399,3 +399,21 @@ def test_help_names_every_mode(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for mode in ("defineclient", "updateclient", "definerun", "pending", "add", "revert"):
         assert f"-{mode}" in said
+
+
+# Faults
+
+
+def test_what_failed_is_listed_until_it_is_reverted(pubtool: Pubtool) -> None:
+    assert pubtool.done("-listfaults") == ""
+    pubtool.done("-add", "-pub_id", "2", "-path_base", "neb://any/where/IPP-MOPS.2", "-fault", "5")
+    (row,) = rows_of(pubtool.done("-listfaults"), "publishDone")
+    assert (row["pub_id"], row["product"], row["stage"], row["stage_id"], row["fault"]) == (
+        2, "IPP-MOPS", "diff", 12, 5,
+    )  # fmt: skip
+    assert (row["path_base"], row["message"]) == ("neb://any/where/IPP-MOPS.2", None)
+    assert pubtool.lines("-listfaults", "-stage", "diff", "-fault", "5")
+    for nobody in (("-stage", "camera"), ("-fault", "4"), ("-client_id", "2"), ("-label", "x")):
+        assert pubtool.done("-listfaults", *nobody) == ""
+    pubtool.done("-revert", "-pub_id", "2")
+    assert pubtool.done("-listfaults") == ""

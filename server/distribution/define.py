@@ -15,7 +15,7 @@ from functools import cache, partial
 
 from mirror.errors import ConfigError
 from server.database import Database
-from server.distribution.queue import DistRun
+from server.distribution.queue import DistRun, outdir_of
 from server.runs.facts import ID_COLUMNS, WAYS, Cache, facts_of
 from server.runs.imported import columns_of, quoted
 from server.runs.resolve import HOST, file_resolve, host_name
@@ -307,7 +307,7 @@ def _insert(
             run.exp_name, run.data_group, run.filter,
         )  # fmt: skip
         assert row is not None
-        outdir = f"{workdir}/{run.stage}.{run.stage_id}.{row[0]}"
+        outdir = outdir_of(workdir, run.stage, run.stage_id, row[0])
         made.append(
             DistRun(
                 row[0], run.target_id, run.stage, run.stage_id, run.label, outdir, run.clean,

@@ -259,6 +259,11 @@ def list_filesets(
     return [DistFileset(*row) for row in rows]
 
 
+def outdir_of(workdir: str, stage: str, stage_id: int, dist_id: int) -> str:
+    """Where a run's bundles and documents are made below `workdir`: nowhere else are others'."""
+    return f"{workdir}/{stage}.{stage_id}.{dist_id}"
+
+
 def list_faults(
     database: Database, selection: Selection = EVERYTHING, limit: int | None = None
 ) -> list[FaultyWork]:

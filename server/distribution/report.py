@@ -36,6 +36,14 @@ class Report:
         with suppress(OSError):
             print(f"disttool: {what}: {fault.message}", file=sys.stderr, flush=True)
 
+    def component_fault(self, dist_id: int, component: str, fault: Fault) -> None:
+        """Tell of a fault of a component, whose message may begin with its name."""
+        where = f"component {component}: "
+        self.fault(
+            f"run {dist_id}, component {component}",
+            Fault(fault.code, fault.message.removeprefix(where)),
+        )
+
     def draw(self) -> None:
         """Bring the line on the terminal up to date, a few times a second at most."""
         now = time.monotonic()
@@ -68,6 +76,17 @@ class Report:
             self._drawn = 0.0
             with suppress(OSError):
                 print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def tell_standing(count: int) -> None:
+    """Tell that faults of earlier calls are still there: nobody else will."""
+    faults = "1 fault stands" if count == 1 else f"{count} faults stand"
+    with suppress(OSError):
+        print(
+            f"disttool: {faults} from before; disttool -listfaults shows what, disttool"
+            " -revertcomponent, -revertrun and -revertfileset let it be tried again",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
 
 
 def _count(number: int, noun: str) -> str:

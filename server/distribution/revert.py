@@ -5,7 +5,7 @@ reverted is not bundled before its run's own fault is reverted too.
 """
 
 from server.database import Database
-from server.distribution.queue import Selection
+from server.distribution.queue import Selection, outdir_of
 
 
 def revert_components(database: Database, selection: Selection) -> int:
@@ -18,13 +18,32 @@ def revert_components(database: Database, selection: Selection) -> int:
         )
 
 
-def revert_runs(database: Database, selection: Selection) -> int:
-    """Let runs with a fault be advanced again."""
+def revert_runs(database: Database, selection: Selection, workdir: str | None = None) -> int:
+    """Let runs with a fault be advanced again; with a `workdir`, all of it anew, below that.
+
+    So a workdir that turned out wrong is mended. It has been through `define.check_workdir`.
+    """
     faulty, values = _faulty(selection)
     with database.write():
-        return database.change(
-            f"UPDATE distRun SET fault = 0, message = NULL WHERE {faulty}", *values
+        if workdir is None:
+            return database.change(
+                f"UPDATE distRun SET fault = 0, message = NULL WHERE {faulty}", *values
+            )
+        runs = database.rows(
+            f"SELECT dist_id, stage, stage_id FROM distRun WHERE {faulty}", *values
         )
+        for dist_id, stage, stage_id in runs:
+            outdir = outdir_of(workdir, stage, stage_id, dist_id)
+            database.change(
+                "UPDATE distRun SET fault = 0, message = NULL, outdir = ? WHERE dist_id = ?",
+                outdir, dist_id,
+            )  # fmt: skip
+            database.change(
+                """UPDATE distComponent SET outdir = ?, state = 'new', name = NULL, bytes = NULL,
+                md5sum = NULL WHERE dist_id = ?""",
+                outdir, dist_id,
+            )  # fmt: skip
+    return len(runs)
 
 
 def revert_filesets(database: Database, selection: Selection) -> int:

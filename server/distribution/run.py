@@ -22,15 +22,17 @@ from server.distribution.filesets import fileset_name, record_fault, register_fi
 from server.distribution.queue import (
     DistRun,
     Selection,
+    list_faults,
     pending_components,
     pending_filesets,
     pending_runs,
     to_advance,
 )
-from server.distribution.report import Report
+from server.distribution.report import Report, tell_standing
 from server.distribution.tasks import plan_tasks
 from server.executor import workers
 from server.faults import Fault, fault_of
+from server.runs.resolve import file_resolve
 from server.site import Site
 from server.store_lock import ConflictError, hold_work
 
@@ -56,15 +58,32 @@ def main_run(
 
     `jobs` processes here (default: one a core), or those of the Dask cluster at `scheduler`;
     `gzip_level` 1 to 9. Prints a line of what was done, if anything was, and a line on standard
-    error for each fault; returns the exit status, 1 if there were any. Raises ConfigError for
-    options that are none, and what the database and the workers raise. SIGTERM and Ctrl-C end it
-    after what is done has been recorded and told.
+    error for each fault, and one if some stand from earlier; returns the exit status, 1 if there
+    are any. Raises ConfigError for options that are none and for workdirs that have no meaning any
+    more, and what the database and the workers raise. SIGTERM and Ctrl-C end it after what is done
+    has been recorded and told.
     """
     level = GZIP_LEVEL if gzip_level is None else gzip_level
     _check(jobs, level)
-    runs = pending_runs(database, Selection(labels=tuple(labels)), limit)
-    if not runs:
-        return 0
+    selection = Selection(labels=tuple(labels))
+    runs = pending_runs(database, selection, limit)
+    standing = len(list_faults(database, selection))
+    _check_outdirs(site, runs)
+    if runs:
+        _work_off(site, database, runs, level, jobs, scheduler)
+    if standing:
+        tell_standing(standing)
+    return 1 if list_faults(database, selection, 1) else 0
+
+
+def _work_off(
+    site: Site,
+    database: Database,
+    runs: Sequence[DistRun],
+    level: int,
+    jobs: int | None,
+    scheduler: str | None,
+) -> None:
     report = Report(len(runs))
     with interruptible():
         coordinator = _Coordinator(site, database, level, report)
@@ -76,7 +95,21 @@ def main_run(
         finally:
             coordinator.close()
             report.end()
-    return 1 if report.faults else 0
+
+
+def _check_outdirs(site: Site, runs: Iterable[DistRun]) -> None:
+    """Raises ConfigError where a workdir has no meaning any more: the site's fault, not a run's."""
+    problems = []
+    for run in runs:
+        try:
+            file_resolve(run.outdir, site.roots)
+        except ConfigError as error:
+            problems += [f"run {run.dist_id}: {problem}" for problem in error.problems]
+    if problems:
+        more = [f"and {len(problems) - 10} runs more"] if len(problems) > 10 else []
+        raise ConfigError(
+            [*problems[:10], *more, "is this the right site configuration? nothing was changed"]
+        )
 
 
 def _check(jobs: int | None, level: int) -> None:
@@ -185,7 +218,7 @@ class _Coordinator:
                 _record_component(self._database, task.dist_id, task.component, result)
         for task, result in self._results:
             if isinstance(result, Fault):
-                self._report.fault(f"run {task.dist_id}, component {task.component}", result)
+                self._report.component_fault(task.dist_id, task.component, result)
             else:
                 self._report.bundled(task.dist_id, result)
         self._results.clear()
@@ -193,7 +226,7 @@ class _Coordinator:
     def _fault_component(self, dist_id: int, name: str, fault: Fault) -> None:
         with self._database.write():
             _record_component(self._database, dist_id, name, fault)
-        self._report.fault(f"run {dist_id}, component {name}", fault)
+        self._report.component_fault(dist_id, name, fault)
 
     def _fault_run(self, run: DistRun, fault: Fault) -> None:
         with self._database.write():

@@ -72,18 +72,14 @@ def _settled(
 ) -> Name:
     if name not in names:
         run = f"{stage.name} run {dist.stage_id}"
-        return fault_of(ConfigError([f"component {name}: not in {stage.component_table} of {run}"]))
+        return fault_of(ConfigError([f"not in {stage.component_table} of {run}"]))
     bundle = names[name]
     if isinstance(bundle, str) and taken[bundle.lower()] > 1:
         others = ", ".join(
             other for other, its in names.items()
             if other != name and isinstance(its, str) and its.lower() == bundle.lower()
         )  # fmt: skip
-        return fault_of(
-            IntegrityError(
-                f"component {name}: its bundle {bundle} has the name of that of {others}"
-            )
-        )
+        return fault_of(IntegrityError(f"its bundle {bundle} has the name of that of {others}"))
     return bundle
 
 

@@ -3,6 +3,10 @@
 INPUT: what a diff run found, one FITS file (.cmf) a skycell, those of poor quality left out, all
 of one direction. OUTPUT: the table MOPS_TRANSIENT_DETECTIONS; what stood there is replaced.
 
+Written are RA_DEG, DEC_DEG with their errors RA_SIG, DEC_SIG (degrees on the sky), FLUX, FLUX_SIG
+(magnitudes with the zero point), STARPSF, and ANG, LEN with theirs (NaN: no trail is fitted).
+MJD-OBS in the output is the middle of the exposure.
+
 The files' headers have to tell FPA_ID, MJD-OBS (when the shutter opened), EXPTIME (s), FILTER,
 RA, DEC (deg), OBSCODE, ZP, ZP_ERR (mag) and ASTRORMS (arcsec); the options count more.
 

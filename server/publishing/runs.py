@@ -154,6 +154,47 @@ def _runs(
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class FaultyRun:
+    """A run whose attempt failed, and that waits to be reverted."""
+
+    pub_id: int
+    client_id: int
+    product: str
+    stage: str
+    stage_id: int
+    label: str | None
+    path_base: str
+    attempted: str
+    fault: int
+    message: str | None
+
+
+def faulty_runs(
+    database: Database, query: PendingQuery, fault: int | None = None
+) -> list[FaultyRun]:
+    """The runs that are still new and whose attempt failed, with this `fault` or any."""
+    condition, values = restrict(
+        ("p.client_id = ?", query.client_id),
+        ("c.stage = ?", query.stage),
+        (like("c.comment"), query.comment),
+        ("c.name = ?", query.name),
+        ("p.label IN (?)", query.labels),
+        ("d.fault = ?", fault),
+    )
+    limit = "" if query.limit is None else f" LIMIT {query.limit:d}"
+    rows = database.rows(
+        f"""SELECT p.pub_id, p.client_id, c.product, c.stage, p.stage_id, p.label, d.path_base,
+        d.attempted, d.fault, d.message
+        FROM publishRun p JOIN publishClient c ON c.client_id = p.client_id
+        JOIN publishDone d ON d.pub_id = p.pub_id
+        WHERE p.state = 'new' AND c.active = 1 AND d.fault <> 0{condition}
+        ORDER BY p.pub_id{limit}""",
+        *values,
+    )
+    return [FaultyRun(*row) for row in rows]
+
+
 # Attempts
 
 

@@ -32,6 +32,7 @@ from server.publishing.runs import (
     PendingQuery,
     PublishRun,
     RevertQuery,
+    faulty_runs,
     find_run,
     pending_runs,
     revert,
@@ -56,8 +57,8 @@ def main(argv: list[str]) -> int:
     labels = tuple(options.label)
     with _stoppable() as stop:
         if options.once:
-            faults = _round(site, labels, options, stop)
-            return 1 if faults else 0
+            new = _round(site, labels, options, stop)
+            return 1 if _standing(site, labels, options, new) else 0
         while not stop.asked:
             try:
                 _round(site, labels, options, stop)
@@ -185,6 +186,22 @@ def _round(site: Site, labels: tuple[str, ...], options: argparse.Namespace, sto
     if (tally.published or tally.faults) and (options.verbose or sys.stderr.isatty()):
         _complain(tally.summary())
     return tally.faults
+
+
+def _standing(
+    site: Site, labels: tuple[str, ...], options: argparse.Namespace, new: int
+) -> bool:
+    """Whether runs wait with a fault; tells of those before the `new` ones: nobody else will."""
+    with catalogue(site.database) as database:
+        standing = len(faulty_runs(database, PendingQuery(labels=labels)))
+    if standing > new:
+        earlier = standing - new
+        runs = "1 run waits" if earlier == 1 else f"{earlier} runs wait"
+        _complain(
+            f"{runs} with a fault from before (pubtool -listfaults); a call tries it again"
+            f" {options.revert_after:g} s after it failed, or after pubtool -revert"
+        )
+    return standing > 0
 
 
 def _pending(database: Database, labels: tuple[str, ...], tally: _Tally) -> list[PublishRun]:
