@@ -39,6 +39,7 @@ class _Service:
     board: Board
     log: AccessLog | None
     tls: "ssl.SSLContext | None"
+    monitor: Store | None = None
 
     def server(self, number: int) -> Server:
         """A server in process `number`, with a store of its own."""
@@ -49,6 +50,8 @@ class _Service:
             options.accel,
             tuple(options.trusted_proxy),
             self.board.text if options.metrics else None,
+            self.monitor,
+            options.monitor_open,
         )
         return Server(front, self.limits, self.board.counts(number), log=self.log, tls=self.tls)
 
@@ -71,6 +74,7 @@ def main(argv: list[str]) -> int:
         Board(options.workers),
         AccessLog(options.access_log) if options.access_log else None,
         _tls(options.cert, options.key) if options.cert else None,
+        _monitor(options.monitor) if options.monitor is not None else None,
     )
     raise_file_limit(2 * (limits.max_connections + SPARE) + _OTHER_FILES)
     with listening(options.host, options.port) as listener:
@@ -133,6 +137,13 @@ def _registered(site: Site) -> Callable[[], Store]:
         return RegisteredStore(site.root, pool, site.link_roots, Gate().look_up, pages)
 
     return store
+
+
+def _monitor(paths: list[str]) -> Store:
+    """The pages of the boards of these paths. Raises ConfigError for one that is not there."""
+    from server.opus.monitor import Monitor
+
+    return Monitor(paths, os.environ)
 
 
 def _tls(cert: str, key: str | None) -> "ssl.SSLContext":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 256
 
-_PAGES = (("healthz",), ("metrics",))
+_PAGES = (("healthz",), ("metrics",), ("monitor",))
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -31,6 +31,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.error("--key FILE needs --cert FILE")
     if options.static and (options.dsroot or options.dbname or options.site):
         parser.error("--static DIR has no catalogue: not with --dsroot, --dbname or --site")
+    if options.monitor_open and options.monitor is None:
+        parser.error("--monitor-open goes with --monitor")
+    if options.monitor is not None and not (options.monitor_open or _is_loopback(options.host)):
+        parser.error(
+            f"--monitor is for this host alone, and --host {options.host} for others too; add "
+            "--monitor-open if everybody may see it, or serve it by another process"
+        )
     return options
 
 
@@ -76,6 +83,10 @@ def _add_records(parser: argparse.ArgumentParser) -> None:
     add("--access-log", nargs="?", const=STANDARD_OUTPUT, metavar="FILE",
         help="a line for each request; without FILE, or -: to standard output")  # fmt: skip
     add("--metrics", action="store_true", help="numbers for Prometheus at /metrics")
+    add("--monitor", nargs="*", metavar="PATH",
+        help="pages of the boards of these paths at /monitor/ (default: of all along"
+             " OPUS_DEFINITIONS_DIR), for this host alone")  # fmt: skip
+    add("--monitor-open", action="store_true", help="the monitor is for everybody")
 
 
 def _port(text: str) -> int:
@@ -134,6 +145,17 @@ def base_path(text: str) -> tuple[str, ...]:
     if names in _PAGES:
         raise argparse.ArgumentTypeError(f"the server has a page at {text}; give another path")
     return names
+
+
+def _is_loopback(host: str) -> bool:
+    from ipaddress import ip_address
+
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _accel(text: str) -> str:

@@ -91,6 +91,18 @@ def read_site(options: argparse.Namespace, environ: Mapping[str, str] | None = N
     return Site(root, database, link_roots, roots, distribution_root, translate)
 
 
+def read_server(environ: Mapping[str, str]) -> PostgresServer | None:
+    """The site's PostgreSQL (DS_DBSERVER …), if environment or configuration name one.
+
+    For what a site keeps beside its Data Store. Raises ConfigError with every problem found.
+    """
+    settings = _Settings({}, environ, environ.get("SITE_CONFIG"))
+    place = _place(settings, None) if settings.text("DS_DBSERVER") else None
+    if settings.problems:
+        raise ConfigError(settings.problems)
+    return place if isinstance(place, PostgresServer) else None
+
+
 def _datapath(settings: "_Settings") -> dict[str, Path]:
     found = {}
     for name, text in settings.block("DATAPATH").items():

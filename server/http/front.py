@@ -1,7 +1,7 @@
 """From a request to its reply: who asks, below which path the store stands, and what stands beside.
 
-What is beside the store: `/healthz`, which says whether it can answer, and `/metrics`. Both are at
-the root, whatever the base path is.
+What is beside the store: `/healthz`, which says whether it can answer, `/metrics`, and the pages of
+the monitor below `/monitor/`. All are at the root, whatever the base path is.
 """
 
 from collections.abc import Callable
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 HEALTH = "/healthz"
 METRICS = "/metrics"
+MONITOR = "/monitor"
+
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""Fields by which a request tells that somebody else has handed it on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,8 @@ class Front:
 
     `base`: the names of the base path, none for the root. `accel`: see `http.reply.reply_to`.
     `proxies`: networks of the proxies whose X-Forwarded-For is believed. `numbers`: makes the text
-    of `/metrics`; None: there is no such URL.
+    of `/metrics`; None: there is no such URL. `monitor`: has the pages of the monitor, if there is
+    one; `monitor_open`: they are for everybody, not for this host alone.
     """
 
     store: Store
@@ -40,6 +45,8 @@ class Front:
     accel: str | None = None
     proxies: "tuple[Network, ...]" = ()
     numbers: Callable[[], str] | None = None
+    monitor: Store | None = None
+    monitor_open: bool = False
 
     def visitor(self, peer: str, request: Request) -> Visitor:
         """Who asks, for a request that came over a connection from `peer`."""
@@ -53,6 +60,11 @@ class Front:
             return self._health(visitor)
         if request.path == METRICS and self.numbers is not None:
             return text(MEDIA, self.numbers())
+        if self.monitor and (request.path == MONITOR or request.path.startswith(f"{MONITOR}/")):
+            if not (self.monitor_open or at_home(visitor.address, request)):
+                return plain(403, "the monitor is for this host alone")
+            find = self.monitor.find(request.path, request.query, visitor)
+            return reply_to(request, held.enter_context(find))
         path = self._below(request.path)
         if path is None:
             return plain(404, "nothing of this name")
@@ -101,6 +113,20 @@ def behind(peer: str, forwarded: str, proxies: "tuple[Network, ...]") -> str:
         if not _within(found, proxies):
             break
     return str(found)
+
+
+def at_home(address: str, request: Request) -> bool:
+    """Whether somebody on this host asks, and nobody else through a proxy or a browser on it.
+
+    A page from elsewhere may lead a browser here by a name of its own: the Host field has it then.
+    """
+    found = _address(address)
+    if found is None or not found.is_loopback or any(f in request.fields for f in _FORWARDED):
+        return False
+    host = request.fields.get("host", "")
+    name = host.partition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+    named = _address(name)
+    return name.lower() == "localhost" or (named is not None and named.is_loopback)
 
 
 def _address(text: str) -> "IPv4Address | IPv6Address | None":

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from mirror.listing import NULL, FileRow, FilesetRow, Malformed, ProductRow, Row
 from server.views.view import KEYS, PAGE, Part, View, own_labels, pages_of
 
-_STYLE = """
+STYLE = """
 :root{color-scheme:light dark;--ink:#1d2430;--soft:#5b6675;--line:#dfe3e8;--paper:#fff;
 --band:#f6f7f9;--link:#0b57b0;--bad:#a4262c}
 @media(prefers-color-scheme:dark){:root{--ink:#dde3ea;--soft:#93a0b0;--line:#2f3742;
@@ -42,6 +42,7 @@ code{font:.87em ui-monospace,monospace;color:var(--soft)}
 td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:9.5rem}
 code{display:block;max-width:8ch;overflow:hidden;text-overflow:ellipsis}.text{min-width:11rem}}
 """
+"""How every page of the server looks."""
 
 _NOUNS = ("product", "fileset", "file")
 _TITLES = {
@@ -85,7 +86,7 @@ def _top(names: Sequence[str], about: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n"
         f'<nav aria-label="Where this is">{links}</nav>\n<h1>{escape(title)}</h1>\n'
         + (f'<p class="about">{escape(about)}</p>\n' if about else "")
     )
