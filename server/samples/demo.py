@@ -24,6 +24,9 @@ SHOWN = 24
 STAGES = ("raw", "chip", "camera", "diff")
 """Stages that are distributed; the other runs of the sample are there to be followed."""
 
+MARK = ".update-mirror-demo"
+"""A file by which a demonstration knows its own directory: that one may be removed."""
+
 _SITE = """\
 DATA_STORE_ROOT STR {directory}/datastore
 NEB_ROOT        STR {directory}/pipeline/neb
@@ -54,82 +57,84 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m server demo", description=__doc__)
     parser.add_argument("dir", type=Path, nargs="?", default=CHECKOUT / "demo", metavar="DIR")
     directory = parser.parse_args(argv).dir.resolve()
-    shutil.rmtree(directory, ignore_errors=True)
+    _clear(directory)
     for name in ("datastore", "partner"):
         (directory / name).mkdir(parents=True)
-    _finished_runs(directory)
-    _distribution(directory)
+    finished_runs(directory)
+    distribution(directory)
     _publication(directory)
     _a_night_at_the_mirror(directory)
     _status(directory)
-    print(f"\nAll of it is in {_shown(directory)}; have a look, then remove it.")
+    print(f"\nAll of it is in {shown(directory)}; have a look, then remove it.")
     return 0
 
 
-def _finished_runs(directory: Path) -> None:
-    _say("Finished runs of a pipeline: their files, and their rows as it exports them")
-    _call(directory, "-m", "server", "sample", "--runs", "pipeline", "--exposures", "2")
+def finished_runs(directory: Path) -> None:
+    """Make a pipeline's finished runs, site configurations, and a database that has the runs."""
+    say("Finished runs of a pipeline: their files, and their rows as it exports them")
+    call(directory, "-m", "server", "sample", "--runs", "pipeline", "--exposures", "2")
     text = _SITE.format(directory=directory)
     if importlib.util.find_spec("astropy"):
         text += _TRANSLATE.format(python=sys.executable)
     else:
-        _say("Without astropy (extra: mops) detections are published as the pipeline wrote them")
+        say("Without astropy (extra: mops) detections are published as the pipeline wrote them")
     (directory / "site.config").write_text(text, encoding="utf-8")
     (directory / "partner.config").write_text(_PARTNER.format(directory=directory), "utf-8")
-    _say("The site configuration: where the Data Store is, and where the pipeline's files are")
+    say("The site configuration: where the Data Store is, and where the pipeline's files are")
     print(text, end="")
-    _say("The runs go into the database")
+    say("The runs go into the database")
     exports = sorted(path.relative_to(directory) for path in directory.glob("pipeline/exports/*"))
     typed = "python -m server importrun pipeline/exports/*.mdc"
-    _call(directory, "-m", "server", "importrun", *map(str, exports), typed=typed)
+    call(directory, "-m", "server", "importrun", *map(str, exports), typed=typed)
 
 
-def _distribution(directory: Path) -> None:
-    _say("Who gets what: north wants four stages, in every filter")
-    _server(directory, "disttool", "-definedestination", "-name", "north", "-product", "gpc1")
+def distribution(directory: Path) -> None:
+    """Distribute the finished runs: filesets of the product gpc1."""
+    say("Who gets what: north wants four stages, in every filter")
+    server(directory, "disttool", "-definedestination", "-name", "north", "-product", "gpc1")
     for number, stage in enumerate(STAGES, 1):
         group = ("-dist_group", "sample", "-filter", "%", "-stage", stage)
-        _server(directory, "disttool", "-definetarget", *group)
+        server(directory, "disttool", "-definetarget", *group)
         interest = ("-dest_name", "north", "-target_id", str(number))
-        _server(directory, "disttool", "-defineinterest", *interest)
-    _say("What is finished becomes filesets of bundles")
+        server(directory, "disttool", "-defineinterest", *interest)
+    say("What is finished becomes filesets of bundles")
     for stage in STAGES:
         where = ("-stage", stage, "-workdir", "neb://any/dist", "-simple")
-        _server(directory, "disttool", "-definebyquery", *where)
-    _server(directory, "disttool", "-run")
+        server(directory, "disttool", "-definebyquery", *where)
+    server(directory, "disttool", "-run")
 
 
 def _publication(directory: Path) -> None:
-    _say("Detections of moving objects are published, too")
+    say("Detections of moving objects are published, too")
     where = ("-product", "IPP-MOPS", "-workdir", "neb://any/pub/")
-    _server(directory, "pubtool", "-defineclient", "-stage", "diff", *where)
-    _server(directory, "publish", "--label", "sample.nightly", "--once", "--verbose")
+    server(directory, "pubtool", "-defineclient", "-stage", "diff", *where)
+    server(directory, "publish", "--label", "sample.nightly", "--once", "--verbose")
 
 
 def _a_night_at_the_mirror(directory: Path) -> None:
-    with _serving(directory, "site.config") as uri:
+    with serving(directory, "site.config") as uri:
         (directory / "mirror.yaml").write_text(_CONFIG.format(uri=uri), encoding="utf-8")
-        _say("The partner's mirror.yaml, all of it")
+        say("The partner's mirror.yaml, all of it")
         print((directory / "mirror.yaml").read_text(encoding="utf-8"), end="")
-        _say("The first night")
+        say("The first night")
         _mirror(directory, "--verbose")
-        _say("What people use")
+        say("What people use")
         _show_tree(directory / "mirror")
-        _say("The same in SQL, with paths of this site")
+        say("The same in SQL, with paths of this site")
         _query(directory / "mirror" / "catalogue.db")
-        _say("A night without news says nothing, as under cron")
+        say("A night without news says nothing, as under cron")
         _mirror(directory)
-        _say("Everything is read again and compared")
+        say("Everything is read again and compared")
         _mirror(directory, "--verify")
         _mirror(directory, "--status")
 
 
 def _status(directory: Path) -> None:
-    _say("The partner has reported what it mirrored in a Data Store of its own")
-    with _serving(directory, "partner.config") as uri:
+    say("The partner has reported what it mirrored in a Data Store of its own")
+    with serving(directory, "partner.config") as uri:
         where = ("-dest_name", "north", "-status_uri", f"{uri}north-status")
-        _server(directory, "disttool", "-updatedestination", *where)
-        _server(directory, "checkstatus")
+        server(directory, "disttool", "-updatedestination", *where)
+        server(directory, "checkstatus")
 
 
 def _query(database: Path) -> None:
@@ -144,15 +149,16 @@ def _query(database: Path) -> None:
         connection.close()
 
 
-def _server(directory: Path, *words: str) -> None:
-    _call(directory, "-m", "server", *words)
+def server(directory: Path, *words: str) -> None:
+    """Run a command of the server half; see `call`."""
+    call(directory, "-m", "server", *words)
 
 
 def _mirror(directory: Path, *options: str) -> None:
-    _call(directory, str(CHECKOUT / "update_mirror.py"), "-c", "mirror.yaml", *options)
+    call(directory, str(CHECKOUT / "update_mirror.py"), "-c", "mirror.yaml", *options)
 
 
-def _call(directory: Path, *arguments: str, typed: str | None = None) -> None:
+def call(directory: Path, *arguments: str, typed: str | None = None) -> None:
     """Run one of the commands, its words shown first; a failure ends the demonstration.
 
     `typed`: what people would type to the same end, with a pattern that a shell expands.
@@ -160,13 +166,14 @@ def _call(directory: Path, *arguments: str, typed: str | None = None) -> None:
     shown = [Path(one).name if one.endswith(".py") else one for one in arguments]
     print(f"$ {typed or f'python {shlex.join(shown)}'}", flush=True)
     status = subprocess.run(
-        [sys.executable, *arguments], cwd=directory, env=_environment(), check=False
+        [sys.executable, *arguments], cwd=directory, env=environment(), check=False
     ).returncode
     if status:
         raise ConfigError([f"the demonstration stops: exit status {status}"])
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The environment of everything that is run."""
     # Loopback needs no proxy, the checkout need not be installed, and the demonstration's own
     # configuration is the only one.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
@@ -175,13 +182,13 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _serving(directory: Path, site: str) -> Iterator[str]:
+def serving(directory: Path, site: str, *options: str) -> Iterator[str]:
     """Serve a Data Store on a port that the system picks, while the block runs."""
-    command = ["-m", "server", "serve", "--site", site, "--port", "0"]
+    command = ["-m", "server", "serve", "--site", site, "--port", "0", *options]
     print(f"$ python {shlex.join(command)} &", flush=True)
     with subprocess.Popen(
         [sys.executable, *command],
-        cwd=directory, env=_environment(), stdout=subprocess.PIPE, text=True,
+        cwd=directory, env=environment(), stdout=subprocess.PIPE, text=True,
     ) as server:  # fmt: skip
         try:
             assert server.stdout is not None
@@ -205,9 +212,11 @@ def _show_tree(root: Path) -> None:
         print(f"    … {len(lines) - SHOWN} more")
 
 
-def _say(what: str) -> None:
+def say(what: str) -> None:
+    """Print what comes next."""
     print(f"\n── {what}", flush=True)
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """A path as people are told it: below the checkout, if it is there."""
     return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)
