@@ -18,8 +18,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,fast]'
 	touch $@
 
+# Most of the time goes into waiting for the disk: more at once than there are processors.
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m server demo", description=__doc__)
     parser.add_argument("dir", type=Path, nargs="?", default=CHECKOUT / "demo", metavar="DIR")
     directory = parser.parse_args(argv).dir.resolve()
-    _clear(directory)
+    clear(directory)
     for name in ("datastore", "partner"):
         (directory / name).mkdir(parents=True)
     finished_runs(directory)
@@ -67,6 +67,19 @@ def main(argv: list[str]) -> int:
     _status(directory)
     print(f"\nAll of it is in {shown(directory)}; have a look, then remove it.")
     return 0
+
+
+def clear(directory: Path) -> None:
+    """Remove an earlier demonstration, and nothing else. Raises ConfigError for anything else."""
+    mark = directory / MARK
+    if directory.exists() and not mark.exists() and any(directory.iterdir()):
+        raise ConfigError(
+            [f"{directory}: a new or empty directory expected; remove it, or name one"]
+        )
+    if mark.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def finished_runs(directory: Path) -> None:
