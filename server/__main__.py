@@ -40,6 +40,8 @@ COMMANDS = {
     "opus-check": Command(
         "server.opus.check", "check path, resource and stage files, and tell what they mean"
     ),
+    "osf": Command("server.opus.osf", "make, list, change and remove entries of a blackboard"),
+    "reap": Command("server.opus.reap", "return what dead processes have claimed"),
     "sample": Command("server.samples.sample", "build a sample Data Store, or add filesets to it"),
     "demo": Command("server.samples.demo", "show it all: serve a sample store and mirror it"),
 }

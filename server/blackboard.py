@@ -1,0 +1,311 @@
+"""The blackboard of a path: where its datasets are, each with a letter a stage, and its processes
+(OPUS, "The blackboard").
+
+Many processes on many hosts read and change it at once. What changes it is alone on it for a few
+milliseconds, so a claim is won by exactly one. A claim records the letters that were there: what
+the process dies over, or gives back, is as it was before.
+"""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from heapq import merge
+from itertools import islice
+from pathlib import Path
+
+from formats.path_file import OBSERVATIONS, PathFile
+from formats.stage_file import NOT_SET, StageFile, read_stage_file
+from formats.triggers import OsfMatch
+from mirror.disk import told
+from mirror.errors import ConfigError
+from server.catalogue import utc_now
+from server.database import Database, Duplicate, Row
+from server.opus import board_records as records
+from server.opus.board_records import (
+    NO_DCF,
+    STATES,
+    WISHES,
+    Entry,
+    Filter,
+    History,
+    Key,
+    Process,
+    check_key,
+    check_stages,
+    check_states,
+)
+from server.opus.reclaim import OF_KEY, SELECT_ENTRY, Reclaim
+from server.site import Place, SqliteFile, read_server
+from server.store_lock import ConflictError
+
+__all__ = [
+    "BOARD_FILE", "NO_DCF", "STATES", "WISHES", "Blackboard", "Entry", "Filter", "History", "Key",
+    "Process", "open_blackboard",
+]  # fmt: skip
+
+BOARD_FILE = ".blackboard.db"
+"""The blackboard's file below OPUS_OBSERVATIONS_DIR, where the site has no PostgreSQL."""
+
+PAGE = 1000
+"""Entries that are read at a time."""
+
+# After every text that can be a pattern, byte by byte.
+_LAST = "\U0010ffff"
+
+_AND_KEY = " AND dataset = ? AND data_id = ? AND dcf = ?"
+
+
+@contextmanager
+def open_blackboard(
+    paths: PathFile, environ: Mapping[str, str] = os.environ, *, create: bool = True
+) -> Iterator["Blackboard"]:
+    """The blackboard of a path for the length of a `with`.
+
+    It is a file below OPUS_OBSERVATIONS_DIR, which is made if it is missing; or, where the
+    environment or the site configuration names a DS_DBSERVER, in that PostgreSQL. `create`:
+    begin one that is not there. Raises ConfigError for a path without a fit stage file or
+    directory, and where there is no board; Unavailable where the database does not answer.
+    """
+    stages = read_stage_file(paths.stage_file())
+    directory = _directory(paths, create=create)
+    place, key = board_place(directory, environ)
+    if not create and isinstance(place, SqliteFile) and not place.path.exists():
+        raise ConfigError(
+            [f"path {paths.name}: no blackboard at {place.path}; its first entry makes one"]
+        )
+    board = Blackboard(place, directory, key, stages)
+    try:
+        yield board
+    finally:
+        board.close()
+
+
+def board_place(directory: Path, environ: Mapping[str, str]) -> tuple[Place, str]:
+    """The database that has the board of an OPUS_OBSERVATIONS_DIR, and the board's name in it."""
+    server = read_server(environ)
+    # A file is the board of one path, and may be moved with its directory.
+    return (server, str(directory)) if server else (SqliteFile(directory / BOARD_FILE), ".")
+
+
+def _directory(paths: PathFile, *, create: bool) -> Path:
+    given = paths.value(OBSERVATIONS)
+    if not os.path.isabs(given):
+        raise ConfigError(
+            [f"{paths.path}: {OBSERVATIONS}: an absolute directory expected, not {given!r}"]
+        )
+    directory = Path(os.path.abspath(given))
+    with told(directory):
+        if create:
+            directory.mkdir(parents=True, exist_ok=True)
+        elif not directory.is_dir():
+            raise ConfigError([f"{paths.path}: {OBSERVATIONS}: there is no directory {directory}"])
+    return directory
+
+
+class Blackboard(Reclaim):
+    """The board of one path. One thread at a time; see `open_blackboard`.
+
+    Stages and letters must be those of the stage file: else ConfigError. Letters are compared
+    without case and kept as given.
+    """
+
+    def __init__(self, place: Place, directory: Path, key: str, stages: StageFile) -> None:
+        super().__init__(place, directory, key)
+        self.stages = stages
+        self._titles = stages.titles()
+
+    # Entries
+
+    def create(self, key: Key, states: Mapping[str, str], process: str = "osf") -> Entry:
+        """Make an entry; stages that are not in `states` are not set.
+
+        Raises ConfigError for a key that cannot be one, ConflictError if the entry is there.
+        """
+        check_key(key)
+        self.check(states)
+        now, kept = utc_now(), records.packed(states)
+        try:
+            with self._write() as database:
+                database.change(
+                    """INSERT INTO osfEntry (path_id, dataset, data_id, dcf, start_time, states,
+                        pattern) VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                    self._path_id, *key, now, kept, records.pattern_of(key.data_id, kept),
+                )  # fmt: skip
+                changes = [
+                    (title, NOT_SET, letter)
+                    for title, letter in states.items()
+                    if letter != NOT_SET
+                ]
+                self._note(database, process, key, "created", changes or [(None, None, None)])
+        except Duplicate:
+            raise ConflictError(f"{key}: the entry is there already; update or delete it") from None
+        return Entry(key, now, records.unpacked(kept, self._titles))
+
+    def check(self, states: Mapping[str, str]) -> None:
+        """Raises ConfigError, with all problems, for states that no entry of this path may have."""
+        check_states(self.stages, states)
+
+    def find(self, key: Key) -> Entry | None:
+        """The entry of this key, if there is one."""
+        rows = self._read(f"{SELECT_ENTRY} WHERE {OF_KEY}", self._path_id, *key)
+        return self._entry(rows[0]) if rows else None
+
+    def entries(self, wanted: Filter | None = None) -> Iterator[Entry]:
+        """The entries that are wanted (default: all), in the order in which they were made.
+
+        Read in pages: one that is made or changed meanwhile may be there or not.
+        """
+        wanted = wanted or Filter()
+        check_stages(self.stages, wanted.states)
+        given = {"data_id": wanted.data_id, "dcf": wanted.dcf}
+        if wanted.dataset is not None and not set(wanted.dataset) & set("*?["):
+            given["dataset"] = wanted.dataset
+        exact = {column: value for column, value in given.items() if value is not None}
+        also = "".join(f" AND {column} = ?" for column in exact)
+        last = 0
+        while rows := self._read(
+            f"{SELECT_ENTRY} WHERE path_id = ? AND entry_id > ?{also} ORDER BY entry_id LIMIT ?",
+            self._path_id, last, *exact.values(), PAGE,
+        ):  # fmt: skip
+            last = rows[-1][0]
+            for row in rows:
+                entry = self._entry(row)
+                if wanted.accepts(entry):
+                    yield entry
+
+    def update(self, key: Key, states: Mapping[str, str], process: str = "osf") -> Entry:
+        """Set the letters of stages. Raises ConflictError if there is no such entry."""
+        self.check(states)
+        with self._write() as database:
+            row = self._change(database, self._held_row(database, key), states, process, "updated")
+        return self._entry(row)
+
+    def delete(self, key: Key, process: str = "osf") -> None:
+        """Remove an entry, even one in work. Raises ConflictError if there is no such entry."""
+        with self._write() as database:
+            row = self._held_row(database, key)
+            database.change("DELETE FROM osfEntry WHERE entry_id = ?", row[0])
+            self._note(database, process, key, "deleted", [(None, None, None)])
+
+    def history(self, key: Key | None = None, limit: int = PAGE) -> list[History]:
+        """The last `limit` changes of an entry, or (None) of the board, the oldest first."""
+        of_key, values = ("", ()) if key is None else (_AND_KEY, tuple(key))
+        rows = self._read(
+            f"""SELECT at, host, process, dataset, data_id, dcf, stage, letter_before,
+                letter_after, what FROM osfHistory WHERE path_id = ?{of_key}
+            ORDER BY history_id DESC LIMIT ?""",
+            self._path_id, *values, limit,
+        )  # fmt: skip
+        return [
+            History(at, host, process, Key(*key), stage, before, after, what)
+            for at, host, process, *key, stage, before, after, what in reversed(rows)
+        ]
+
+    # Claims
+
+    def claim(
+        self,
+        match: OsfMatch,
+        processing: Mapping[str, str],
+        limit: int,
+        holder: int,
+        skip: Collection[Key] = (),
+    ) -> list[Entry]:
+        """Claim at most `limit` entries that match, the oldest first, for the process `holder`.
+
+        Returned as they are then: with the letters of `processing`. An entry that is claimed
+        for one of the same stages already is left out, and so are the keys of `skip`. To find none
+        costs no lock.
+        """
+        check_stages(self.stages, match.columns)
+        self.check(processing)
+        if not processing:
+            raise ConfigError([f"OSF_TRIGGER{match.number}: OSF_PROCESSING.XX is missing"])
+        name = self._process(holder)[1]
+        with self._connection() as database:
+            if not self._matching(database, match, processing, 1, skip):
+                return []
+        with self._write() as database:
+            rows = self._matching(database, match, processing, limit, skip)
+            return [
+                self._entry(self._take(database, row, processing, holder, name)) for row in rows
+            ]
+
+    def _take(
+        self, database: Database, row: Row, processing: Mapping[str, str], holder: int, name: str
+    ) -> Row:
+        before = records.unpacked(row[5], processing)
+        database.change_many(
+            """INSERT INTO osfClaim (entry_id, stage, holder_id, letter_before, letter_during)
+            VALUES (?, ?, ?, ?, ?)""",
+            [
+                (row[0], stage, holder, before[stage], letter)
+                for stage, letter in processing.items()
+            ],
+        )
+        return self._change(database, row, processing, name, "claimed")
+
+    def settle(self, holder: int, key: Key, updates: Mapping[str, str]) -> None:
+        """Write what became of a claimed entry, and end the claim, at once.
+
+        Raises ConflictError, nothing written, if the process has no claim on it any more (the
+        entry was deleted meanwhile).
+        """
+        self.check(updates)
+        name = self._process(holder)[1]
+        with self._write() as database:
+            row = self._held_row(database, key)
+            if not self._end_claim(database, holder, row):
+                raise ConflictError(f"{key}: process {name} ({holder}) has no claim on it any more")
+            self._change(database, row, updates, name, "updated")
+
+    def _matching(
+        self,
+        database: Database,
+        match: OsfMatch,
+        processing: Mapping[str, str],
+        limit: int,
+        skip: Collection[Key],
+    ) -> list[Row]:
+        """The oldest entries that match and may be claimed."""
+        of_dcf = "" if match.dcf_number is None else " AND e.dcf = ?"
+        dcf = [match.dcf_number] if of_dcf else []
+        marks = ", ".join("?" * len(processing))
+        found = [
+            database.rows(
+                f"""{SELECT_ENTRY} e WHERE path_id = ?{of_dcf} AND pattern = ? AND NOT EXISTS (
+                    SELECT 1 FROM osfClaim c
+                    WHERE c.entry_id = e.entry_id AND c.stage IN ({marks}))
+                ORDER BY entry_id LIMIT ?""",
+                self._path_id, *dcf, pattern, *processing, limit + len(skip),
+            )
+            for pattern in self._patterns(database, match)
+            if records.fits(pattern, match.columns)
+        ]  # fmt: skip
+        wanted = (row for row in merge(*found) if Key(*row[1:4]) not in skip)
+        return list(islice(wanted, limit))
+
+    def _patterns(self, database: Database, match: OsfMatch) -> list[str]:
+        """The patterns there are of entries of the wanted type and DCF number, one look each."""
+        first, last = ("", _LAST)
+        if match.data_id is not None:
+            # A pattern is the type, a blank, the states; "!" comes next after the blank.
+            first, last = f"{match.data_id} ", f"{match.data_id}!"
+        of_dcf = "" if match.dcf_number is None else " AND e.dcf = ?"
+        dcf = [match.dcf_number] if of_dcf else []
+        # Not min(pattern): before its statistics are there, PostgreSQL would look at every entry.
+        smallest = f"""(SELECT e.pattern FROM osfEntry e WHERE e.path_id = ?{of_dcf}
+            AND e.pattern {{}} AND e.pattern < ? ORDER BY e.pattern LIMIT 1)"""
+        rows = database.rows(
+            f"""WITH RECURSIVE seen (pattern) AS (
+                SELECT {smallest.format(">= ?")} UNION ALL
+                SELECT {smallest.format("> seen.pattern")} FROM seen WHERE pattern IS NOT NULL)
+            SELECT pattern FROM seen WHERE pattern IS NOT NULL""",
+            self._path_id, *dcf, first, last, self._path_id, *dcf, last,
+        )  # fmt: skip
+        return [pattern for (pattern,) in rows]
+
+    # What all of them do
+
+    def _entry(self, row: Row) -> Entry:
+        return Entry(Key(*row[1:4]), row[4], records.unpacked(row[5], self._titles))

@@ -1,0 +1,169 @@
+"""`osf create|list|update|delete|history -p PATH …`: entries of a blackboard by hand, or from a
+script (OPUS, "The blackboard").
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from formats.path_file import find_path_file, read_path_file
+from formats.stage_file import NOT_SET, StageFile
+from mirror.errors import ConfigError
+from server.blackboard import NO_DCF, Blackboard, Filter, History, Key, open_blackboard
+from server.command import show, tell
+
+HISTORY = 1000
+"""Changes that are shown if nobody says how many."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what `argv` says and print what was done, or asked for; returns 0.
+
+    Raises ConfigError for a call that has no meaning, a path or a state that is not there,
+    ConflictError for an entry that is there already, or is not.
+    """
+    given = _parser().parse_args(argv)
+    paths = read_path_file(find_path(given.path), os.environ)
+    # Only what may be the first entry of all begins a blackboard.
+    with open_blackboard(paths, os.environ, create=given.action == "create") as board:
+        _ACTIONS[given.action](board, given)
+    return 0
+
+
+def parse_states(text: str, stages: StageFile) -> dict[str, str]:
+    """The states that `-s` names: one letter a stage in their order (`cw____`), or `XX=s,YY=s`.
+
+    Raises ConfigError for a text of neither form; whether there are such stages and letters is
+    the blackboard's to say.
+    """
+    titles = stages.titles()
+    parts = text.split(",")
+    if all(len(part) == 4 and part[2] == "=" for part in parts):
+        states = {part[:2]: part[3] for part in parts}
+        if len(states) == len(parts):
+            return states
+    elif len(text) == len(titles):
+        return dict(zip(titles, text, strict=True))
+    raise ConfigError(
+        [
+            f"-s {text}: one letter for each of the {len(titles)} stages {' '.join(titles)}"
+            f" expected, or {titles[0]}=s,…, each stage once ({NOT_SET}: not set)"
+        ]
+    )
+
+
+def list_lines(board: Blackboard, wanted: Filter) -> Iterable[str]:
+    """A line an entry, after one that says what the columns are."""
+    yield " ".join(("#", "start", "dataset", "DATA_ID", "DCF", *board.stages.titles()))
+    for entry in board.entries(wanted):
+        yield " ".join((entry.start, *entry.key, *entry.states.values()))
+
+
+def history_line(change: History) -> str:
+    """A change in one line: when, where, who, what, of which entry, which stage from what to what;
+    `-` where it was of no stage."""
+    stage = f"{change.stage} {change.before} {change.after}" if change.stage else "- - -"
+    # Hosts and processes may have any name.
+    by = "_".join(change.process.split()) or "-"
+    return f"{change.at} {change.host} {by} {change.what} {' '.join(change.key)} {stage}"
+
+
+def _create(board: Blackboard, given: argparse.Namespace) -> None:
+    key = _key(given, "create")
+    states = parse_states(given.states, board.stages) if given.states is not None else {}
+    entry = board.create(key, states)
+    tell(f"created {key}: {_letters(entry.states)}")
+
+
+def _update(board: Blackboard, given: argparse.Namespace) -> None:
+    key = _key(given, "update")
+    if given.states is None:
+        raise ConfigError(["osf update: -s is missing, the states to set, such as XX=c"])
+    entry = board.update(key, parse_states(given.states, board.stages))
+    tell(f"updated {key}: {_letters(entry.states)}")
+
+
+def _delete(board: Blackboard, given: argparse.Namespace) -> None:
+    key = _key(given, "delete")
+    if given.states is not None:
+        raise ConfigError(["osf delete: -s does not go with it"])
+    board.delete(key)
+    tell(f"deleted {key}")
+
+
+def _list(board: Blackboard, given: argparse.Namespace) -> None:
+    states = parse_states(given.states, board.stages) if given.states is not None else {}
+    lines: list[str] = []
+    for line in list_lines(board, Filter(given.dataset, given.data_id, given.dcf, states)):
+        lines.append(line)
+        if len(lines) == 1000:
+            show("\n".join(lines))
+            lines.clear()
+    if lines:
+        show("\n".join(lines))
+
+
+def _history(board: Blackboard, given: argparse.Namespace) -> None:
+    if given.states is not None:
+        raise ConfigError(["osf history: -s does not go with it"])
+    whole_board = given.dataset is given.data_id is given.dcf is None
+    changes = board.history(None if whole_board else _key(given, "history"), given.limit)
+    head = "# at host process what dataset DATA_ID DCF stage before after"
+    show("\n".join((head, *map(history_line, changes))))
+
+
+_ACTIONS: Mapping[str, Callable[[Blackboard, argparse.Namespace], None]] = {
+    "create": _create,
+    "list": _list,
+    "update": _update,
+    "delete": _delete,
+    "history": _history,
+}
+
+
+def _key(given: argparse.Namespace, action: str) -> Key:
+    """The entry that -f, -t and -n name together."""
+    if problems := [
+        f"osf {action}: {option} is missing: -f, -t and -n (else {NO_DCF}) name an entry"
+        for option, value in (("-f", given.dataset), ("-t", given.data_id))
+        if value is None
+    ]:
+        raise ConfigError(problems)
+    return Key(given.dataset, given.data_id, NO_DCF if given.dcf is None else given.dcf)
+
+
+def _letters(states: Mapping[str, str]) -> str:
+    return " ".join(f"{title}={letter}" for title, letter in states.items())
+
+
+def find_path(name: str) -> str | os.PathLike[str]:
+    """Where a path file is: `name` if it looks like a file, else the path of that name."""
+    if os.sep in name or (name.endswith(".path") and os.path.isfile(name)):
+        return name
+    return find_path_file(name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="osf",
+        description="Make, list, change and remove entries of a path's blackboard.",
+        epilog="In list, -f is a pattern such as 'fs*', and what is not given is any.",
+    )
+    parser.add_argument("action", choices=_ACTIONS)
+    add = parser.add_argument
+    add("-p", dest="path", metavar="PATH", required=True,
+        help="a path, looked for along OPUS_DEFINITIONS_DIR, or a path file")  # fmt: skip
+    add("-f", dest="dataset", metavar="DATASET", help="the dataset")
+    add("-t", dest="data_id", metavar="TYPE", help="its data type, the DATA_ID")
+    add("-n", dest="dcf", metavar="DCF", help=f"its DCF number (default in an entry: {NO_DCF})")
+    add("-s", dest="states", metavar="STATES",
+        help="a letter for each stage in their order (cw____), or XX=s,YY=s")  # fmt: skip
+    add("-l", dest="limit", metavar="N", type=_count, default=HISTORY,
+        help=f"history: at most the last N changes (default {HISTORY})")  # fmt: skip
+    return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < len(text) < 10):
+        raise argparse.ArgumentTypeError(f"a whole number expected, not {text!r}")
+    return int(text)

@@ -1,0 +1,237 @@
+"""Giving back what a process has claimed: because it wants to, or because it is dead."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from mirror.disk import flush
+from mirror.errors import LocalError
+from server.catalogue import utc_now
+from server.database import Database, Row
+from server.opus import board_records as records
+from server.opus import liveness
+from server.opus.board_records import Entry, Key
+from server.opus.processes import ProcessBoard, kept_path
+from server.store_lock import ConflictError
+
+REAPER = "reap"
+"""Who the history says returned the claims of a dead process."""
+
+SELECT_ENTRY = "SELECT entry_id, dataset, data_id, dcf, start_time, states FROM osfEntry"
+
+# An expression, because nearly all entries have one DCF number: before its statistics are there,
+# PostgreSQL would go through all of them by the index of that.
+OF_KEY = "path_id = ? AND dataset = ? AND data_id = ? AND dcf || '' = ?"
+
+_Change = tuple[str | None, str | None, str | None]
+
+
+def put_back(original: Path, claimed: Path) -> bool:
+    """Give a claimed file its name back, durably; False if it is not there under the claimed one.
+
+    Raises FileExistsError where another file has the name by now: nothing is ever overwritten.
+    """
+    with _told(claimed):
+        try:
+            os.link(claimed, original, follow_symlinks=False)
+        except FileNotFoundError:
+            if os.path.lexists(claimed):
+                raise
+            return False
+        except FileExistsError:
+            # Killed between the two steps below, it has both names.
+            if not os.path.samestat(os.lstat(claimed), os.lstat(original)):
+                raise
+            os.unlink(claimed)
+        except OSError:
+            # A directory, or a file system without links.
+            if os.path.lexists(original):
+                raise FileExistsError(original) from None
+            os.rename(claimed, original)
+        else:
+            os.unlink(claimed)
+    flush([original.parent])
+    return True
+
+
+class Reclaim(ProcessBoard):
+    """The board of one path, as far as it is about ending claims."""
+
+    _titles: list[str]
+
+    def give_back(self, holder: int, key: Key) -> None:
+        """End a claim; the letters are again those before it.
+
+        A stage that somebody has changed since the claim stays as it is. Raises ConflictError
+        if the process has no claim on the entry.
+        """
+        name = self._process(holder)[1]
+        with self._write() as database:
+            row = self._held_row(database, key)
+            if self._restore(database, holder, row, name) is None:
+                raise ConflictError(f"{key}: process {name} ({holder}) has no claim on it any more")
+
+    def held(self, holder: int) -> tuple[list[Entry], list[tuple[Path, Path]]]:
+        """What a process has claimed: entries, and files as (original, claimed)."""
+        rows = self._read(
+            f"""{SELECT_ENTRY} WHERE entry_id IN
+                (SELECT entry_id FROM osfClaim WHERE holder_id = ?) ORDER BY entry_id""",
+            holder,
+        )
+        entries = [
+            Entry(Key(*row[1:4]), row[4], records.unpacked(row[5], self._titles)) for row in rows
+        ]
+        return entries, self._files(holder)
+
+    def reap(self) -> list[str]:
+        """Return what dead processes have claimed; says what was returned, a line an item.
+
+        Any number may do this at once: each item is returned by one of them.
+        """
+        said: list[str] = []
+        for holder, name, host in self._dead():
+            who = f"process {name} ({holder}) on {host}"
+            for entry in self.held(holder)[0]:
+                said += self._return_entry(holder, who, entry.key)
+            for original, claimed in self._files(holder):
+                said += self._return_file(holder, who, original, claimed, here=host == self.host)
+            with self._write() as database:
+                database.change(
+                    """UPDATE opusProcess SET state = 'absent', working_on = NULL, since = ?
+                    WHERE holder_id = ? AND gone = 0 AND state <> 'absent'""",
+                    utc_now(), holder,
+                )  # fmt: skip
+        return said
+
+    def _dead(self) -> list[tuple[int, str, str]]:
+        """Number, name and host of the dead whose rows do not say so, or that hold something."""
+        rows = self._read(
+            """SELECT holder_id, name, host, token FROM opusProcess p
+            WHERE path_id = ? AND (gone = 0 AND state <> 'absent'
+                OR EXISTS (SELECT 1 FROM osfClaim c WHERE c.holder_id = p.holder_id)
+                OR EXISTS (SELECT 1 FROM opusFile f WHERE f.holder_id = p.holder_id))
+            ORDER BY holder_id""",
+            self._path_id,
+        )
+        witness = liveness.Witness(self.directory)
+        try:
+            return [(row[0], row[1], row[2]) for row in rows if witness.dead(row[0], row[3])]
+        finally:
+            witness.close()
+
+    def _return_entry(self, holder: int, who: str, key: Key) -> list[str]:
+        with self._write() as database:
+            row = self._row(database, key)
+            restored = self._restore(database, holder, row, REAPER) if row else None
+        if restored is None:
+            return []
+        letters = ", ".join(f"{stage}={after}" for stage, _, after in restored) or "unchanged"
+        return [f"entry {key}: returned by {who}, dead: {letters}"]
+
+    def _restore(
+        self, database: Database, holder: int, row: Row, process: str
+    ) -> list[_Change] | None:
+        """End a claim and put its letters back; None if there is none."""
+        before = self._end_claim(database, holder, row)
+        if not before:
+            return None
+        now = records.unpacked(row[5], before)
+        back = {
+            stage: old for stage, (old, during) in before.items() if now[stage] == during != old
+        }
+        self._change(database, row, back, process, "returned")
+        return [(stage, now[stage], letter) for stage, letter in back.items()]
+
+    def _end_claim(self, database: Database, holder: int, row: Row) -> dict[str, tuple[str, str]]:
+        """Remove a claim: of each stage the letters before and during it; {} if there is none."""
+        claimed = database.rows(
+            """DELETE FROM osfClaim WHERE entry_id = ? AND holder_id = ?
+            RETURNING stage, letter_before, letter_during""",
+            row[0], holder,
+        )  # fmt: skip
+        return {stage: (before, during) for stage, before, during in claimed}
+
+    def _return_file(
+        self, holder: int, who: str, original: Path, claimed: Path, *, here: bool
+    ) -> list[str]:
+        # Whoever notes a claim waits for the end of this transaction before it renames.
+        with self._write() as database:
+            if self._claimed_by_the_living(database, claimed):
+                return []
+            try:
+                done = put_back(original, claimed)
+            except FileExistsError:
+                return [
+                    f"file {claimed}: kept as {who}, dead, left it: there is a new {original};"
+                    " reap again when that is done, or rename one of them"
+                ]
+            except LocalError as error:
+                # Nobody else's items have to wait for it.
+                return [f"file {claimed}: kept as {who}, dead, left it: {error}"]
+            # On another host the directory may be one that is not there.
+            if done or here:
+                database.change(
+                    "DELETE FROM opusFile WHERE holder_id = ? AND claimed = ?",
+                    holder, kept_path(claimed),
+                )  # fmt: skip
+        return [f"file {original}: returned by {who}, dead"] if done else []
+
+    def _claimed_by_the_living(self, database: Database, claimed: Path) -> bool:
+        rows = database.rows(
+            """SELECT p.holder_id, p.token FROM opusFile f
+            JOIN opusProcess p ON p.holder_id = f.holder_id WHERE f.claimed = ?""",
+            kept_path(claimed),
+        )
+        witness = liveness.Witness(self.directory)
+        try:
+            return any(not witness.dead(*row) for row in rows)
+        finally:
+            witness.close()
+
+    # What changes an entry
+
+    def _row(self, database: Database, key: Key) -> Row | None:
+        return database.row(f"{SELECT_ENTRY} WHERE {OF_KEY}", self._path_id, *key)
+
+    def _held_row(self, database: Database, key: Key) -> Row:
+        row = self._row(database, key)
+        if row is None:
+            raise ConflictError(f"{key}: there is no such entry on the blackboard")
+        return row
+
+    def _change(
+        self, database: Database, row: Row, states: Mapping[str, str], process: str, what: str
+    ) -> Row:
+        """Write letters, and what they were into the history; returns the row as it is now."""
+        key, before = Key(*row[1:4]), records.unpacked(row[5], states)
+        kept = records.merged(row[5], states)
+        if kept != row[5]:
+            database.change(
+                "UPDATE osfEntry SET states = ?, pattern = ? WHERE entry_id = ?",
+                kept, records.pattern_of(key.data_id, kept), row[0],
+            )  # fmt: skip
+        changes = [(title, before[title], letter) for title, letter in states.items()]
+        self._note(database, process, key, what, changes)
+        return (*row[:5], kept)
+
+    def _note(
+        self, database: Database, process: str, key: Key, what: str, changes: Iterable[_Change]
+    ) -> None:
+        now = utc_now()
+        database.change_many(
+            """INSERT INTO osfHistory (path_id, at, host, process, dataset, data_id, dcf, stage,
+                letter_before, letter_after, what) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            [(self._path_id, now, self.host, process, *key, *change, what) for change in changes],
+        )
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """As `told`, but FileExistsError is an answer."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise LocalError(f"{path}: {error.strerror or error}") from None
