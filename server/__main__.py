@@ -40,6 +40,7 @@ COMMANDS = {
     "opus-check": Command(
         "server.opus.check", "check path, resource and stage files, and tell what they mean"
     ),
+    "xpoll": Command("server.process", "be a process of a path: wait for events, run its command"),
     "osf": Command("server.opus.osf", "make, list, change and remove entries of a blackboard"),
     "reap": Command("server.opus.reap", "return what dead processes have claimed"),
     "sample": Command("server.samples.sample", "build a sample Data Store, or add filesets to it"),

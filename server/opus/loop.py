@@ -1,0 +1,330 @@
+"""A process at work: looking for events, one at a time, running its command, and telling the board
+how it is (OPUS, "Process resource files"; seed 004).
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from formats.outcomes import CHECK_FILE, FILE_ACTION
+from formats.path_file import PathFile
+from formats.resolution import environment_of, resolve
+from formats.resource_file import ResourceFile, split_command
+from mirror.disk import told
+from mirror.errors import ConfigError, LocalError, MirrorError
+from server.blackboard import Blackboard
+from server.database import Unavailable
+from server.opus.events import Event, Now, event_variables, without_event
+from server.opus.guard import enough, free_blocks
+from server.opus.outcome import (
+    Rules,
+    Verdict,
+    is_fatal,
+    item_statuses,
+    said,
+    substituted,
+    verdicts,
+)
+from server.opus.process_log import ProcessLog, one_line
+from server.opus.run_command import PASSWORD_FD, Signals, run_command
+from server.opus.settle import Settlement
+from server.opus.waking import Sources, sources_of
+
+LOOK = 5.0
+"""Seconds, at most, between two looks at what was asked of a process that waits."""
+
+WENT_ABSENT = 1
+LONGEST_STATES = 1 << 20
+"""Bytes of EVENT_STATE_FILE that are read."""
+
+_LOCK_LOOK = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The process ends, as halted or absent, with an exit status."""
+
+    state: str
+    status: int = 0
+
+
+@dataclass(slots=True)
+class Process:
+    """A process of a path that has joined the board as `holder`.
+
+    `wish`: what was asked of it at the last look; `trouble`: what keeps it from looking for
+    events; `unsure`: the board may hold claims of ours that we do not know of; `given`: the
+    environment of the command of the event in work.
+    """
+
+    resource: ResourceFile
+    paths: PathFile
+    environ: Mapping[str, str]
+    board: Blackboard
+    holder: int
+    log: ProcessLog
+    signals: Signals
+    password: str | None
+    once: bool
+    clock: Callable[[], Now]
+    free: Callable[[Path], int] = free_blocks
+    errors: int = 0
+    state: str = "idle"
+    wish: str | None = None
+    trouble: str = ""
+    unsure: bool = False
+    given: Mapping[str, str] = field(default_factory=dict)
+    rules: Rules = field(init=False)
+    settlement: Settlement = field(init=False)
+    sources: Sources = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rules = Rules.of(self.resource)
+        self.settlement = Settlement(
+            self.resource, self.paths, self.board, self.holder, self.log.say, self.signals,
+            self._act,
+        )  # fmt: skip
+        self.sources = sources_of(
+            self.resource, self.paths, self.board, self.holder, self.log.say, self.clock(),
+            once=self.once,
+        )  # fmt: skip
+
+    def run(self) -> int:
+        """Work until the process is to end; returns the exit status.
+
+        Raises what ends it: ConfigError for a value that has no meaning any more, LocalError with
+        `once` where the disk guard keeps it from working. Its items are returned then.
+        """
+        self.log.say(f"starts on path {self.paths.name}, process {os.getpid()}")
+        try:
+            for line in self.board.reap():
+                self.log.say(line)
+            end = None
+            while end is None:
+                end = self._turn()
+        except MirrorError as error:
+            self.log.say(f"goes absent: {error}")
+            with suppress(MirrorError):
+                self._leave("absent")
+            raise
+        self.log.say(f"ends, {end.state}")
+        self._leave(end.state)
+        return end.status
+
+    def _leave(self, state: str) -> None:
+        self.settlement.release()
+        self.board.leave(self.holder, state)
+
+    # One turn
+
+    def _turn(self) -> End | None:
+        """One look, and the event that it has found; None to go on."""
+        if self.signals.reason:
+            self.log.say(f"{self.signals.reason}: is asked to end")
+            return End("absent")
+        try:
+            return self._looked()
+        except Unavailable as error:
+            # The board may be back in a moment; events wait for us.
+            if self.once:
+                raise
+            self._in_trouble(f"waiting for the board: {error}")
+            self.unsure = True
+            self.signals.wait(self._polling())
+            return None
+
+    def _looked(self) -> End | None:
+        self.wish = self.board.wishes(self.holder)
+        if self.unsure:
+            # It may have claimed something for us, and the answer was lost.
+            self.settlement.release()
+            self.unsure = False
+        if self.wish == "halt":
+            return End("halted")
+        if self.wish == "suspend":
+            self._rest("suspended")
+            return None
+        if not self._disk_allows():
+            if self.once:
+                raise LocalError(f"{self.trouble}; events stay where they are")
+            self._rest("iowait")
+            return None
+        event = self.sources.next_event(self.clock())
+        self._in_trouble("")
+        if event is not None:
+            return self._worked_on(event)
+        if self.once:
+            return End("halted")
+        self._rest("idle")
+        return None
+
+    def _be(self, state: str, working_on: str | None = None) -> None:
+        self.board.report(self.holder, state, working_on)
+        self.state = state
+
+    def _rest(self, state: str) -> None:
+        """Wait POLLING_TIME, or until a signal, or a wish that was not there before."""
+        if state != self.state:
+            self._be(state)
+        until = self.clock().monotonic + self._polling()
+        while (left := until - self.clock().monotonic) > 0 and not self.signals.reason:
+            self.signals.wait(min(left, LOOK))
+            if left > LOOK and self.board.wishes(self.holder) != self.wish:
+                return
+
+    def _polling(self) -> float:
+        return self.resource.polling_time or LOOK
+
+    def _in_trouble(self, text: str) -> None:
+        """Say once what is in the way, and once that it is gone."""
+        if text and not self.trouble:
+            self.log.say(text)
+        elif self.trouble and not text:
+            self.log.say("goes on")
+        self.trouble = text
+
+    def _disk_allows(self) -> bool:
+        least, resume = self.resource.min_blocks, self.resource.resume_blocks
+        if least is None:
+            return True
+        place = Path(resolve(self.resource, self.paths, "OUTPATH").value)
+        waiting = self.state == "iowait"
+        needed = (resume or least) if waiting else least
+        try:
+            free = self.free(place)
+        except LocalError as error:
+            self._in_trouble(f"iowait: {error}")
+            return False
+        if enough(free, least, resume or least, waiting=waiting):
+            return True
+        self._in_trouble(f"iowait: {place} has {free} blocks of 512 bytes free, not {needed}")
+        return False
+
+    # One event
+
+    def _worked_on(self, event: Event) -> End | None:
+        """Handle an event; what is raised over it makes the process absent with its items held."""
+        try:
+            return self._handled(event)
+        except MirrorError:
+            with suppress(MirrorError):
+                self.settlement.abandon(event)
+            raise
+
+    def _handled(self, event: Event) -> End | None:
+        """Run the command, and apply what its exit status means."""
+        self._be("busy", one_line(str(event)))
+        self.given = self._environment(event)
+        words = split_command(resolve(self.resource, self.paths, "COMMAND").value)
+        with self._state_file() as states:
+            status = self._run(words, self.password)
+            if status is None:
+                self.settlement.abandon(event)
+                return None
+            if is_fatal(status):
+                self.log.say(f"{event}: {said(status)} is fatal")
+                self.settlement.abandon(event)
+                return End("absent", WENT_ABSENT)
+            judged = self._judged(status, len(event), states)
+        self._settle(event, judged)
+        return self._count_errors(event, judged)
+
+    def _settle(self, event: Event, judged: list[Verdict]) -> None:
+        back = [item for item, verdict in enumerate(judged) if verdict.back]
+        self.sources.left(event, back, self.clock())
+        self.settlement.settle(event, judged[: len(event)])
+
+    def _count_errors(self, event: Event, judged: list[Verdict]) -> End | None:
+        """XPOLL_ERROR_COUNT events with an error are borne; the next one ends the process."""
+        why = next((verdict.error for verdict in judged if verdict.error), "")
+        if not why:
+            return None
+        self.errors += 1
+        self.log.say(f"{event}: error {self.errors}: {why}")
+        borne = self.resource.error_count
+        if borne is None or self.errors <= borne:
+            return None
+        self.log.say(f"goes absent: XPOLL_ERROR_COUNT is {borne}")
+        return End("absent", WENT_ABSENT)
+
+    def _judged(self, status: int, items: int, states: Path | None) -> list[Verdict]:
+        """A verdict for each item; for an event without items one too."""
+        if items and self.rules.checks_file(status):
+            return verdicts(self.rules, item_statuses(_text_of(states), items))
+        if self.rules.checks_file(status):
+            return [Verdict({})]
+        return [self.rules.verdict(status)] * max(items, 1)
+
+    def _environment(self, event: Event) -> dict[str, str]:
+        environ = without_event(self.environ)
+        environ.pop(PASSWORD_FD, None)
+        environ.update(environment_of(self.resource, self.paths, self.environ))
+        environ["PATH_FILE_NAME"] = str(self.paths.path)
+        environ["PROCESS_NAME"] = self.resource.name
+        environ.update(event_variables(event))
+        return environ
+
+    def _run(self, words: list[str], password: str | None = None) -> int | None:
+        alive = (self.board.alive_descriptor(),)
+        return run_command(words, self.given, self.log, self.signals, alive, password)
+
+    def _act(self, file: Path) -> None:
+        """Run FILE_ACTION, if there is one, for a file of which the command has made a success."""
+        if self.resource.find(FILE_ACTION) is None:
+            return
+        text = resolve(self.resource, self.paths, FILE_ACTION).value
+        words = substituted(split_command(text), str(file))
+        status = self._run(words)
+        expected = self.resource.action_ok
+        if status is None:
+            self.log.say(f"FILE_ACTION for {file}: was ended")
+        elif expected is not None and status != expected:
+            self.log.say(f"error: FILE_ACTION for {file}: {said(status)}, {expected} expected")
+
+    @contextmanager
+    def _state_file(self) -> Iterator[Path | None]:
+        """EVENT_STATE_FILE, removed and held alone while a command may write it.
+
+        Copies of a process have the same one: where CHECK_FILE is used they take turns.
+        """
+        name, home = self.given.get("EVENT_STATE_FILE"), self.given.get("OPUS_HOME_DIR")
+        if CHECK_FILE not in self.resource.states.values() or not name:
+            yield None
+            return
+        if not home and not os.path.isabs(name):
+            raise ConfigError(
+                [f"OPUS_HOME_DIR: required, the directory of EVENT_STATE_FILE {name}"]
+            )
+        file = Path(os.path.abspath(os.path.join(home or "", name)))
+        with _alone(file.with_name(f".{file.name}.lock"), self.signals):
+            with told(file):
+                file.unlink(missing_ok=True)
+            yield file
+
+
+@contextmanager
+def _alone(path: Path, signals: Signals) -> Iterator[None]:
+    """Hold a file's lock, waiting for it until the process is to end."""
+    with told(path):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        while not signals.reason:
+            with told(path), suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            signals.wait(_LOCK_LOOK)
+        yield
+    finally:
+        os.close(file)
+
+
+def _text_of(states: Path | None) -> str:
+    """What the command has written; nothing if it has written nothing."""
+    try:
+        with open(states or os.devnull, "rb") as file:
+            return file.read(LONGEST_STATES).decode("utf-8", "replace")
+    except OSError:
+        return ""
