@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help test check demo pyz clean
+.PHONY: help test check demo demo-opus pyz clean
 
 help:
-	@echo "make demo   from finished runs to filesets, a mirror, and the status back"
-	@echo "make test   run the tests"
-	@echo "make check  ruff and mypy --strict"
-	@echo "make pyz    build update_mirror.pyz, the client in one file"
-	@echo "make clean  remove what the others made"
+	@echo "make demo       from finished runs to filesets, a mirror, and the status back"
+	@echo "make demo-opus  processes that wake on time, files and status, and their boards"
+	@echo "make test       run the tests"
+	@echo "make check      ruff and mypy --strict"
+	@echo "make pyz        build update_mirror.pyz, the client in one file"
+	@echo "make clean      remove what the others made"
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +31,9 @@ check: $(READY)
 demo: $(READY)
 	$(BIN)/python -m server demo
 
+demo-opus: $(READY)
+	$(BIN)/python -m server demo-opus
+
 pyz: update_mirror.pyz
 
 update_mirror.pyz: $(READY) update_mirror.py parse_config.py $(wildcard mirror/*.py formats/*.py)
@@ -46,4 +50,4 @@ update_mirror.pyz: $(READY) update_mirror.py parse_config.py $(wildcard mirror/*
 	chmod 755 $@
 
 clean:
-	rm -rf $(VENV) build demo update_mirror.pyz .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build demo demo-opus update_mirror.pyz .pytest_cache .mypy_cache .ruff_cache *.egg-info

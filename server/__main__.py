@@ -14,10 +14,11 @@ from server.faults import code_of
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Where a command's `main(argv) -> exit status` lives, and one line of what it does."""
+    """Where a command's function (argv) -> exit status lives, and one line of what it does."""
 
     module: str
     summary: str
+    function: str = "main"
 
 
 COMMANDS = {
@@ -41,9 +42,15 @@ COMMANDS = {
         "server.opus.check", "check path, resource and stage files, and tell what they mean"
     ),
     "xpoll": Command("server.process", "be a process of a path: wait for events, run its command"),
+    "start": Command("server.opus.manage", "start processes of a path on this host", "start"),
+    "halt": Command("server.opus.manage", "ask processes to end", "halt"),
+    "suspend": Command("server.opus.manage", "ask processes to begin nothing new", "suspend"),
+    "resume": Command("server.opus.manage", "ask suspended processes to go on", "resume"),
+    "status": Command("server.opus.status", "show the boards: datasets and processes"),
     "osf": Command("server.opus.osf", "make, list, change and remove entries of a blackboard"),
     "reap": Command("server.opus.reap", "return what dead processes have claimed"),
     "sample": Command("server.samples.sample", "build a sample Data Store, or add filesets to it"),
+    "demo-opus": Command("server.samples.demo_opus", "show processes at work, and their boards"),
     "demo": Command("server.samples.demo", "show it all: serve a sample store and mirror it"),
 }
 
@@ -71,7 +78,8 @@ def run(name: str, arguments: list[str]) -> int:
     """Run one command and turn what it raises into a line on standard error and a status."""
 
     def loaded() -> int:
-        status: int = import_module(COMMANDS[name].module).main(arguments)
+        command = COMMANDS[name]
+        status: int = getattr(import_module(command.module), command.function)(arguments)
         return status
 
     return _guarded(name, loaded)
