@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mirror.errors import ConfigError, IntegrityError, LocalError, MirrorError
 
-UNKNOWN, SYSTEM, CONFIGURATION, PROGRAM, DATA = 1, 2, 3, 4, 5
+UNKNOWN, SYSTEM, CONFIGURATION, PROGRAM, DATA, TIMEOUT = 1, 2, 3, 4, 5, 6
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, CONFIGURATION),

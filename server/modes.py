@@ -117,7 +117,7 @@ def _parser(
     kinds: dict[str, dict[str, Any]] = {
         "text": {"metavar": "TEXT"},
         "texts": {"metavar": "TEXT", "action": "append", "default": []},
-        "number": {"metavar": "N", "type": _number},
+        "number": {"metavar": "N", "type": whole_number},
         "seconds": {"metavar": "SECONDS", "type": _seconds},
         "flag": {"action": "store_true"},
     }
@@ -128,7 +128,8 @@ def _parser(
     return parser
 
 
-def _number(text: str) -> int:
+def whole_number(text: str) -> int:
+    """An option's whole number, of at most 18 digits; for `type` of argparse."""
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise argparse.ArgumentTypeError(f"a whole number expected, not {text!r}")
     return int(text)
@@ -149,7 +150,8 @@ def _seconds(text: str) -> float:
 
 def fit(text: str) -> str:
     """A message made fit for one line of mdc: no line ends, no `#`, no outer blanks."""
-    return _UNFIT.sub(" ", text).strip()[:1000]
+    # A message about that very character would say nothing without it.
+    return _UNFIT.sub(" ", text.replace("'#'", "a number sign")).strip()[:1000]
 
 
 def format_rows(

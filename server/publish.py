@@ -96,7 +96,8 @@ _MODES = {
     ),
     "updaterun": Mode(
         ("set_state", ("pub_id", "client_id", "state", "label", "fault")), (),
-        "give runs another state; what is full and shall be new is published anew",
+        "give runs another state; to publish anew what is full, withdraw its fileset first: dsreg"
+        " --del FILESET --product PRODUCT, then -set_state new",
     ),
 }  # fmt: skip
 

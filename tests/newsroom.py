@@ -46,6 +46,14 @@ def document(tables: Mapping[str, Sequence[Mapping[str, tuple[str, object]]]]) -
     return text.encode()
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody waits for stays as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 class Newsroom:
     """A site below `directory`, with the commands of this process and its own environment."""
 

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from client import PATIENCE, PROJECT
-from newsroom import COMMENT, Newsroom
+from client import PATIENCE, PROJECT, wait_for
+from newsroom import COMMENT, Newsroom, is_gone
 
 from server.catalogue import catalogue
 from server.publishing.attempt import work_name
 from server.site import Place, SqliteFile
-from server.store_lock import hold_work
+from server.store_lock import hold_fileset, hold_product, hold_work
 
 DIFF = "IPP-MOPS/pub.1.diff.456"
 POSITIVE, NEGATIVE = "IPP-MOPS.1.positive.fits", "IPP-MOPS.1.negative.fits"
@@ -213,7 +214,7 @@ def test_a_rehearsal_of_what_cannot_be_registered(small: Newsroom) -> None:
 def test_a_rehearsal_finds_what_registering_would_refuse(small: Newsroom) -> None:
     sql("UPDATE publishClient SET comment = 'a|b'")(small)
     ran = small("publish_file", "--pub_id", "1", "--no-update")
-    assert (ran.exit, "column comment holds '|'" in ran.stderr) == (3, True)
+    assert (ran.exit, "column comment holds '|' or '#'" in ran.stderr) == (3, True)
 
 
 # What is refused
@@ -240,7 +241,7 @@ def test_the_camera_of_another_run(newsroom: Newsroom) -> None:
     newsroom.camera(78)
     newsroom.client("IPP-PSPS", "camera")
     ran = newsroom("publish_file", "--pub_id", "1", "--camera", "HSC")
-    assert (ran.exit, "--camera is hsc, but the database says gpc1" in ran.stderr) == (3, True)
+    assert (ran.exit, "--camera is HSC, but the database says GPC1" in ran.stderr) == (3, True)
 
 
 def test_a_run_that_is_not_there(small: Newsroom) -> None:
@@ -254,7 +255,10 @@ def test_a_run_that_is_full(small: Newsroom) -> None:
     before = small.rows(), small.files()
     ran = small("publish_file", "--pub_id", "1")
     assert ran.exit == 1
-    assert "publish run 1: full already; withdraw its fileset (dsreg --del pub.1" in ran.stderr
+    assert ran.stderr.endswith(
+        "publish run 1: full already; to publish it anew, withdraw its fileset first: dsreg --del"
+        " pub.1.diff.456 --product IPP-MOPS, then pubtool -updaterun -set_state new -pub_id 1\n"
+    )
     assert (small.rows(), small.files()) == before
 
 
@@ -274,6 +278,55 @@ def test_a_run_that_another_process_works_on(small: Newsroom) -> None:
     assert ran.exit == 1
     assert "publish run 1: another process is working on it" in ran.stderr
     assert small.pending() == [1]
+
+
+@pytest.mark.parametrize(
+    "holding",
+    [
+        pytest.param(lambda root: hold_fileset(root, "IPP-MOPS", "pub.1.diff.456"), id="fileset"),
+        pytest.param(lambda root: hold_product(root, "IPP-MOPS"), id="product"),
+    ],
+)
+def test_a_fileset_that_another_process_works_on(
+    small: Newsroom, holding: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    with holding(small.root):
+        ran = small("publish_file", "--pub_id", "1", "--save-temps")
+    assert (ran.exit, small.attempts(), small.pending()) == (1, [], [1])
+    assert "another process is working on it" in ran.stderr
+    assert ran.stdout.startswith("temporary files are kept in ")
+    small.must("publish_file", "--pub_id", "1")
+    assert small.attempts() == DONE
+
+
+@pytest.mark.parametrize("number", ["1" * 19, "-1", "1.0", "one", "\u0661"])
+@pytest.mark.parametrize("option", ["--pub_id", "--stage_id"])
+def test_numbers_that_are_none(small: Newsroom, option: str, number: str) -> None:
+    ran = small("publish_file", "--pub_id", "1", f"{option}={number}")
+    assert (ran.exit, f"{option}: a whole number expected, not" in ran.stderr) == (2, True)
+
+
+def test_a_run_of_a_long_number(small: Newsroom) -> None:
+    ran = small("publish_file", "--pub_id", "9" * 18)
+    assert (ran.exit, f"publish run {'9' * 18}: not in the database" in ran.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "1e9", "soon"])
+def test_time_limits_that_are_none(small: Newsroom, limit: str) -> None:
+    ran = small("publish_file", "--pub_id", "1", "--translate-timeout", limit)
+    assert (ran.exit, "--translate-timeout: 0.1 seconds or more" in ran.stderr) == (2, True)
+
+
+def test_a_translation_that_takes_too_long(small: Newsroom) -> None:
+    small.translate("import time; print('still busy', flush=True); time.sleep(600)")
+    ran = small("publish_file", "--pub_id", "1", "--translate-timeout", "0.5")
+    assert ran.exit == 6
+    assert "took longer than 0.5 s and was ended (--translate-timeout allows more)" in ran.stderr
+    ((_, state, _, fault, message),) = small.attempts()
+    assert (state, fault) == ("new", 6)
+    assert message
+    assert message in ran.stderr
+    assert not list(small.work.iterdir())
 
 
 def test_a_call_without_its_run(small: Newsroom) -> None:
@@ -352,7 +405,8 @@ FAULTS: dict[str, tuple[Callable[[Newsroom], None], int, str]] = {
         sql("DELETE FROM dsProduct"), 1, "product IPP-MOPS: not in the catalogue",
     ),
     "a comment that no list can hold": (
-        sql("UPDATE publishClient SET comment = 'a|b'"), 3, "column comment holds '|'",
+        sql("UPDATE publishClient SET comment = 'a|b'"), 3,
+        "column comment holds '|' or a number sign: 'a|b'",
     ),
     "no translator": (
         configure("TRANSLATE METADATA", "IPP-MOPS STR no-such-command", "END"), 3,
@@ -469,31 +523,25 @@ def test_killed_and_done_again(small: Newsroom, patch: str) -> None:
     assert names == sorted([POSITIVE, NEGATIVE, "IPP-MOPS.1.log"])
 
 
-_LATE = """\
+_ORPHAN = """\
 import signal, time
-open({pid!r}, "w").write(str(os.getpid()))
+open({pid!r}, "w").write(f"{{os.getpid()}} .")
 os.kill(os.getppid(), signal.SIGKILL)
-while not os.path.exists({go!r}): time.sleep(0.01)
-"""
-_AFTER_IT = """\
-import time
-open({go!r}, "w").close()
-state = "/proc/" + open({pid!r}).read() + "/stat"
-while os.path.exists(state) and ") Z" not in open(state).read(): time.sleep(0.01)
+time.sleep(600)
 """
 
 
-def test_a_translator_that_outlives_its_caller(small: Newsroom) -> None:
-    """It goes on, and writes its output, while the next attempt is at the same work."""
-    pid, go = str(small.directory / "pid"), str(small.directory / "go")
-    small.translate(_LATE.format(pid=pid, go=go))
+def test_a_translator_dies_with_its_caller(small: Newsroom) -> None:
+    pid = small.directory / "pid"
+    small.translate(_ORPHAN.format(pid=str(pid)))
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "publish_file", "--pub_id", "1"],
         cwd=PROJECT, env=small.environment(),
     )  # fmt: skip
     assert process.wait(timeout=PATIENCE) == -9
+    wait_for(lambda: is_gone(int(pid.read_text().split()[0])))
     assert len(list(small.work.glob(".IPP-MOPS.1.work/*"))) == 1
-    small.translate(_AFTER_IT.format(pid=pid, go=go))
+    small.translate()
     small.must("publish_file", "--pub_id", "1")
     assert small.attempts() == DONE
     assert sorted(path.name for path in small.work.iterdir()) == sorted([POSITIVE, NEGATIVE])
@@ -506,7 +554,10 @@ def test_a_fileset_of_that_name_with_other_files(small: Newsroom) -> None:
     )  # fmt: skip
     ran = small("publish_file", "--pub_id", "1")
     assert ran.exit == 1
-    assert "registered already, with other files (none); withdraw it: dsreg --del" in ran.stderr
+    assert (
+        f"{DIFF}: registered already, with other content; withdraw it first: dsreg --del"
+        " pub.1.diff.456 --product IPP-MOPS (its files: none)"
+    ) in ran.stderr
     assert small.attempts()[0][1:4] == ("new", PATH_BASE, 1)
 
 
@@ -520,3 +571,68 @@ def test_terminated_while_it_translates(small: Newsroom) -> None:
     assert small.pending() == [1]
     assert not list(small.work.iterdir())
     assert os.path.exists(small.directory / "seen")
+
+
+# Published anew
+
+
+def rewritten(newsroom: Newsroom) -> None:
+    """A correction: the files of the run have other bytes, of the same number."""
+    for path in newsroom.neb.rglob("*.cmf"):
+        path.write_bytes(path.read_bytes().upper())
+
+
+def longer(newsroom: Newsroom) -> None:
+    """A correction: the files of the run are longer."""
+    for path in newsroom.neb.rglob("*.cmf"):
+        path.write_bytes(path.read_bytes() * 2)
+
+
+ANEW = ("pubtool", "-updaterun", "-set_state", "new", "-pub_id", "1")
+WITHDRAW = ("dsreg", "--del", "pub.1.diff.456", "--product", "IPP-MOPS")
+
+
+@pytest.mark.parametrize("correct", [rewritten, longer])
+def test_published_anew_once_the_fileset_is_withdrawn(
+    newsroom: Newsroom, correct: Callable[[Newsroom], None]
+) -> None:
+    newsroom.translate()
+    newsroom.diff(456)
+    newsroom.client()
+    newsroom.must("publish_file", "--pub_id", "1")
+    before = newsroom.files()
+    correct(newsroom)
+    newsroom.must(*ANEW)
+    ran = newsroom("publish_file", "--pub_id", "1")
+    assert (ran.exit, ran.stdout, newsroom.files()) == (1, "", before)
+    assert "registered already, with other content; withdraw it first: dsreg" in ran.stderr
+    rehearsed = newsroom("publish_file", "--pub_id", "1", "--no-update")
+    assert (rehearsed.exit, "with other content" in rehearsed.stderr) == (1, True)
+    newsroom.must(*WITHDRAW)
+    newsroom.must("pubtool", "-revert", "-pub_id", "1")
+    newsroom.must("publish_file", "--pub_id", "1")
+    assert newsroom.attempts() == DONE
+    assert newsroom.registered() == {DIFF: [POSITIVE, NEGATIVE]}
+    published = newsroom.files()
+    assert published.keys() == before.keys()
+    assert all(published[name] != before[name] for name in before)
+
+
+def test_published_anew_with_the_same_content(small: Newsroom) -> None:
+    small.must("publish_file", "--pub_id", "1")
+    before = small.files()
+    small.must(*ANEW)
+    said = small.must("publish_file", "--pub_id", "1")
+    assert said.startswith(f"published {DIFF}, which an attempt before had registered: 2 files")
+    assert (small.attempts(), small.files()) == (DONE, before)
+
+
+def test_what_is_said_of_publishing_anew_agrees(small: Newsroom) -> None:
+    small.must("publish_file", "--pub_id", "1")
+    said = [
+        small("publish_file", "--pub_id", "1").stderr,
+        small("pubtool", "-add", "-pub_id", "1", "-path_base", "p").stderr,
+    ]
+    assert len({text.partition(": ")[2] for text in said}) == 1
+    helped = " ".join(small.must("pubtool", "-help").split())
+    assert "withdraw its fileset first: dsreg --del FILESET --product PRODUCT" in helped

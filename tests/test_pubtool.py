@@ -312,8 +312,8 @@ REFUSALS: dict[str, tuple[Sequence[str], int, str]] = {
     ),
     "an attempt at a full run": (
         ["-add", "-pub_id", "1", "-path_base", "p"], 1,
-        "publish run 1: full already; to publish it anew, first"
-        " pubtool -updaterun -set_state new -pub_id 1",
+        "publish run 1: full already; to publish it anew, withdraw its fileset first: dsreg --del"
+        " pub.1.diff.",
     ),
     "an attempt at a full run with a fault": (
         ["-add", "-pub_id", "1", "-path_base", "p", "-fault", "3"], 1, "full already",

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 from client import PATIENCE, PROJECT, wait_for
+from newsroom import is_gone
 
 from mirror.errors import ConfigError
-from server.publishing.translate import TranslationError, translate
+from server.faults import TIMEOUT
+from server.publishing import translate as room
+from server.publishing.translate import LIMIT, TranslationError, translate
 
 _COPY = """\
 import json, os, sys
@@ -21,14 +24,16 @@ open(output, "w").write("".join(open(name).read() for name in inputs))
 """
 
 
-def call(directory: Path, code: str, *inputs: Path, output: str = "out.fits") -> tuple[Path, bytes]:
+def call(
+    directory: Path, code: str, *inputs: Path, output: str = "out.fits", limit: float = LIMIT
+) -> tuple[Path, bytes]:
     """Translate by a script of this code; returns the output and what was said."""
     script = directory / "script.py"
     script.write_text(code)
     target = directory / output
     with open(directory / "said", "wb+") as said:
         said.write(b"said before\n")
-        translate((sys.executable, str(script)), inputs, target, directory, said)
+        translate((sys.executable, str(script)), inputs, target, directory, said, limit)
         said.seek(0)
         return target, said.read()
 
@@ -170,16 +175,71 @@ def test_an_interrupted_translation_ends_with_all_it_has_started(tmp_path: Path)
     process.send_signal(2)
     process.wait(timeout=PATIENCE)
     both = [int(pid) for pid in pids.read_text().split()[:2]]
-    wait_for(lambda: not any(map(_is_running, both)))
+    wait_for(lambda: all(map(is_gone, both)))
 
 
-def _is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    # Whoever has no parent that waits for it stays as a zombie.
-    return state != "Z"
+# A command that takes long, and has started another one; `{twist}` is what it does before.
+_BUSY = """\
+import os, signal, subprocess, sys, time
+{twist}
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("both are there", flush=True)
+open({pids!r}, "w").write(f"{{os.getpid()}} {{child.pid}} .")
+time.sleep(600)
+"""
+_IGNORE = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+_CLEAN = "signal.signal(signal.SIGTERM, lambda *_: sys.exit('cleaned up'))"
+
+
+@pytest.mark.parametrize(
+    ("twist", "said"),
+    [
+        pytest.param("", "both are there", id="ends at once"),
+        pytest.param(_CLEAN, "cleaned up", id="cleans up"),
+        pytest.param(_IGNORE, "both are there", id="does not listen"),
+    ],
+)
+def test_what_takes_too_long_ends_with_all_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twist: str, said: str
+) -> None:
+    pids = tmp_path / "pids"
+    monkeypatch.setattr(room, "GRACE", PATIENCE if twist == _CLEAN else 0.2)
+    with pytest.raises(TranslationError) as caught:
+        call(tmp_path, _BUSY.format(twist=twist, pids=str(pids)), limit=1.0)
+    assert caught.value.code == TIMEOUT
+    assert str(caught.value) == (
+        f"{sys.executable}: took longer than 1 s and was ended (--translate-timeout allows more);"
+        f" it said last: {said}"
+    )
+    both = [int(pid) for pid in pids.read_text().split()[:2]]
+    wait_for(lambda: all(map(is_gone, both)))
+
+
+def test_a_command_dies_with_its_caller_however_that_ends(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    code = (
+        "import sys\nfrom pathlib import Path\nsys.path.append('tests')\n"
+        "from test_translate import call, _BUSY, _IGNORE\n"
+        f"call(Path({str(tmp_path)!r}), _BUSY.format(twist=_IGNORE, pids={str(pids)!r}))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT)
+    wait_for(lambda: pids.exists() and pids.read_text().endswith("."))
+    process.kill()
+    process.wait(timeout=PATIENCE)
+    both = [int(pid) for pid in pids.read_text().split()[:2]]
+    wait_for(lambda: all(map(is_gone, both)))
+
+
+def test_nobody_watches_a_command_that_has_ended(tmp_path: Path) -> None:
+    source = tmp_path / "a"
+    source.write_text("a")
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    opened, started = os.listdir("/proc/self/fd"), set(children.read_text().split())
+    call(tmp_path, _COPY, source)
+    with pytest.raises(TranslationError):
+        call(tmp_path, "raise SystemExit(3)", output="other.fits")
+    assert len(os.listdir("/proc/self/fd")) == len(opened)
+    assert set(children.read_text().split()) <= started
 
 
 def test_threads_may_translate_at_once(tmp_path: Path) -> None:

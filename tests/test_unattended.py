@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 from client import PATIENCE, PROJECT, Ran, wait_for
-from newsroom import LABEL, Newsroom
+from newsroom import LABEL, Newsroom, is_gone
 
 from mirror.errors import LocalError
 from server.database import Database
@@ -22,7 +22,7 @@ from server.publishing.define import RunQuery
 from server.publishing.runs import PendingQuery, PublishRun, pending_runs
 from server.publishing.work import Outcome
 from server.site import Place, Site, SqliteFile
-from server.store_lock import hold_work
+from server.store_lock import hold_fileset, hold_work
 
 ONCE = ("publish", "--label", LABEL, "--once", "--jobs", "2")
 SILENT = Ran(0, "", "")
@@ -165,6 +165,45 @@ def test_a_run_that_another_process_holds_is_left_to_it(small: Newsroom) -> None
     assert states(small) == [(2, "full", 0)]
 
 
+def test_a_fileset_that_is_held_for_good_is_left_for_the_next_call(newsroom: Newsroom) -> None:
+    newsroom.diff(11)
+    newsroom.diff(12)
+    with hold_fileset(newsroom.root, "IPP-MOPS", "pub.1.diff.11"):
+        ran = newsroom(*ONCE)
+    assert ran == Ran(
+        0, "", "publish: 1 run stays pending: another process works on the fileset or the"
+        " product; the next call or round tries again\n",
+    )  # fmt: skip
+    assert states(newsroom) == [(2, "full", 0)]
+    assert newsroom.pending() == [1]
+    assert newsroom(*ONCE) == SILENT
+    assert states(newsroom) == [(1, "full", 0), (2, "full", 0)]
+
+
+def test_a_fileset_that_is_held_for_a_while_is_registered_at_the_end(
+    small: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.diff(11)
+    small.diff(12)
+    recorded: list[int] = []
+    with ExitStack() as opened:
+        opened.enter_context(hold_fileset(small.root, "IPP-MOPS", "pub.1.diff.11"))
+
+        def record(
+            database: Database, site: Site, run: PublishRun, outcome: Outcome
+        ) -> attempt.Recorded:
+            recorded.append(run.pub_id)
+            if len(recorded) == 3:
+                opened.close()
+            return attempt.record(database, site, run, outcome)
+
+        monkeypatch.setattr(unattended, "record", record)
+        assert small(*ONCE) == SILENT
+    assert (sorted(recorded[:2]), recorded[2:]) == ([1, 2], [1])
+    assert small.translations() == 4, "made anew"
+    assert states(small) == [(1, "full", 0), (2, "full", 0)]
+
+
 def test_more_runs_than_are_asked_for_at_once(
     small: Newsroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +293,22 @@ def test_options_that_make_no_sense(small: Newsroom, options: list[str], said: s
     assert (ran.exit, said in ran.stderr) == (3, True)
 
 
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "soon"])
+def test_time_limits_that_are_none(small: Newsroom, limit: str) -> None:
+    ran = small(*ONCE, "--translate-timeout", limit)
+    assert (ran.exit, "--translate-timeout: 0.1 seconds or more" in ran.stderr) == (2, True)
+
+
+def test_a_translation_that_takes_too_long_is_a_fault(small: Newsroom) -> None:
+    small.translate("if 'IPP-MOPS.1.' in output: import time; time.sleep(600)")
+    small.diff(11)
+    small.diff(12)
+    ran = small(*ONCE, "--translate-timeout", "1")
+    assert (ran.exit, len(ran.stderr.splitlines())) == (1, 1)
+    assert "took longer than 1 s and was ended" in ran.stderr
+    assert states(small) == [(1, "new", 6), (2, "full", 0)]
+
+
 def test_a_label_is_needed(small: Newsroom) -> None:
     assert small("publish", "--once").exit == 2
 
@@ -310,6 +365,21 @@ def test_stopped_twice_it_ends_at_once(small: Newsroom) -> None:
     assert small.pending() == [1]
     assert not list(small.work.rglob("*.fits"))
     go.touch()
+    assert small(*ONCE) == SILENT
+    assert states(small) == [(1, "full", 0)]
+
+
+def test_translators_die_with_the_process_that_publishes(small: Newsroom) -> None:
+    pid_file = small.directory / "pid"
+    small.translate(
+        f"import time; open({str(pid_file)!r}, 'w').write(f'{{os.getpid()}} .'); time.sleep(600)"
+    )
+    small.diff(11, bothways=False)
+    with started(small, "--jobs", "1") as process:
+        wait_for(lambda: pid_file.exists() and pid_file.read_text().endswith("."))
+        process.kill()
+    wait_for(lambda: is_gone(int(pid_file.read_text().split()[0])))
+    small.translate()
     assert small(*ONCE) == SILENT
     assert states(small) == [(1, "full", 0)]
 
@@ -377,3 +447,30 @@ def test_killed_and_started_again(small: Newsroom) -> None:
 
 def _has_translated(newsroom: Newsroom, count: int) -> bool:
     return newsroom.translations() >= count
+
+
+# On a cluster
+
+
+def test_a_cluster_publishes_as_well(newsroom: Newsroom) -> None:
+    distributed = pytest.importorskip("distributed")
+    newsroom.diff(11)
+    newsroom.diff(12)
+    newsroom.diff(13)
+    next(newsroom.neb.rglob("*.2.dif.12.mdc")).unlink()
+    once = ("publish", "--label", LABEL, "--once")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+        host="127.0.0.1", silence_logs=50,
+    ) as cluster:  # fmt: skip
+        ran = newsroom(*once, "--scheduler", cluster.scheduler_address)
+    assert (ran.exit, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1)
+    assert "it is the config dump of skycell.2, which lists its files" in ran.stderr
+    assert states(newsroom) == [(1, "full", 0), (2, "new", 5), (3, "full", 0)]
+    assert newsroom.translations() == 4
+    assert (newsroom.root / "IPP-MOPS/pub.3.diff.13/IPP-MOPS.3.positive.fits").is_file()
+
+
+def test_an_odd_address_is_refused_even_when_nothing_is_pending(small: Newsroom) -> None:
+    ran = small(*ONCE, "--scheduler", "nowhere")
+    assert (ran.exit, "tcp://HOST:PORT expected, not 'nowhere'" in ran.stderr) == (3, True)

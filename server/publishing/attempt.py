@@ -6,11 +6,15 @@ run is still pending; a fileset that was registered, and not recorded, is taken 
 attempt.
 """
 
+import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.disk import told
 from mirror.errors import ConfigError, IntegrityError, MirrorError
-from server.catalogue import NewFileset, find_fileset, find_product, trimmed
+from server.catalogue import NewFile, NewFileset, find_fileset, find_product, trimmed
 from server.contents import files_after, measure_files, type_columns
 from server.database import Database, Unavailable
 from server.faults import Fault, fault_of
@@ -24,7 +28,7 @@ from server.publishing.inputs import (
     fileset_type,
     good_sources,
 )
-from server.publishing.runs import PublishRun, add_attempt
+from server.publishing.runs import PublishRun, add_attempt, full_already
 from server.publishing.work import Manner, Outcome, PublishTask
 from server.register import Wanted, check, register
 from server.runs.facts import facts_of
@@ -32,7 +36,7 @@ from server.runs.imported import find, select
 from server.runs.resolve import file_resolve, host_name
 from server.runs.stages import STAGES
 from server.site import Site
-from server.store_lock import ConflictError
+from server.store_lock import ConflictError, HeldError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,7 @@ def place_of(run: PublishRun) -> str:
 def check_open(run: PublishRun) -> None:
     """Raises ConflictError, which says what to do, where a run is full or has an attempt."""
     if run.state == "full":
-        raise ConflictError(
-            f"publish run {run.pub_id}: full already; withdraw its fileset (dsreg --del"
-            f" {_name(run)} --product {run.product}) and set its state (pubtool -updaterun"
-            f" -set_state new -pub_id {run.pub_id}) to publish it anew"
-        )
+        raise full_already(run.pub_id, run.product, run.stage, run.stage_id)
     if run.attempt is not None:
         raise ConflictError(
             f"publish run {run.pub_id}: has an attempt already, with fault {run.attempt.fault};"
@@ -163,12 +163,15 @@ def record(database: Database, site: Site, run: PublishRun, outcome: Outcome) ->
 
     The files are copied: whatever happens to the working directories later, what was published
     stays. Raises LocalError where the database fails, ConflictError where somebody else has
-    recorded an attempt meanwhile; then none is recorded here.
+    recorded an attempt meanwhile, HeldError where another process works on the fileset or its
+    product just now; then none is recorded here.
     """
     done = Recorded(outcome.fault)
     if outcome.fault is None:
         try:
             done = _register(database, site, run, outcome.files)
+        except HeldError:
+            raise
         except (MirrorError, OSError) as error:
             done = Recorded(fault_of(error))
     code, message = (done.fault.code, done.fault.message) if done.fault else (0, None)
@@ -193,17 +196,31 @@ def _registered(
 ) -> tuple[int, int] | None:
     """Files and bytes of the run's fileset, if it is registered.
 
-    Raises ConflictError where it has other files than this attempt has made.
+    Raises ConflictError where it has other files than this attempt has made, or other content.
     """
     product = find_product(database, run.product)
     there = product and find_fileset(database, product, _name(run))
     if not there:
         return None
-    names = [listed.file.name for listed in files_after(database, there, 0, len(files) + 1)]
-    if names != [path.name for path in files]:
+    listed = [listed.file for listed in files_after(database, there, 0, len(files) + 1)]
+    if difference := _difference(listed, files):
         raise ConflictError(
-            f"{run.product}/{there.name}: registered already, with other files"
-            f" ({', '.join(names) or 'none'}); withdraw it: dsreg --del {there.name} --product"
-            f" {run.product}"
+            f"{run.product}/{there.name}: registered already, with other content; withdraw it"
+            f" first: dsreg --del {there.name} --product {run.product} ({difference})"
         )
     return measure_files(database, there)
+
+
+def _difference(listed: Sequence[NewFile], files: Sequence[Path]) -> str | None:
+    """What a fileset's list says else than files have: names, sizes, md5 sums; None: nothing."""
+    names = [file.name for file in listed]
+    if names != [path.name for path in files]:
+        return f"its files: {', '.join(names) or 'none'}"
+    for file, path in zip(listed, files, strict=True):
+        with told(path), open(path, "rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size != file.size:
+                return f"{file.name} has {file.size} bytes there, {size} now"
+            if hashlib.file_digest(opened, "md5").hexdigest() != file.md5:
+                return f"{file.name} has another md5 sum"
+    return None

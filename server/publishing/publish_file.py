@@ -3,8 +3,9 @@
 Finds the files of the run, translates them if the site has a command for the product (site block
 TRANSLATE), registers the fileset pub.PUB_ID.STAGE.STAGE_ID in the product, and records path_base,
 host, seconds and fault. Exit status: 0 published; 1 the run is full, has an attempt already, or
-another process works on it; else the code of the fault that was recorded, or of what kept this
-from beginning: 2 usage or this machine, 3 configuration, 4 program, 5 data.
+another process works on it or on its fileset; else the code of the fault that was recorded, or of
+what kept this from beginning: 2 usage or this machine, 3 configuration, 4 program, 5 data, 6 a
+translation took too long.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from server.catalogue import catalogue
 from server.command import interruptible, show, tell
 from server.database import Database
 from server.faults import Fault
+from server.modes import whole_number
 from server.publishing.attempt import (
     base_of,
     check_open,
@@ -29,6 +31,7 @@ from server.publishing.attempt import (
     work_name,
 )
 from server.publishing.runs import PublishRun, find_run
+from server.publishing.translate import add_limit_option
 from server.publishing.work import Manner, publish_files
 from server.site import Site, add_site_options, read_site
 from server.store_lock import ConflictError, hold_work
@@ -38,7 +41,9 @@ def main(argv: list[str]) -> int:
     """Do one publish run, and tell the result in one line; returns the exit status."""
     options = _parser().parse_args(argv)
     site = read_site(options)
-    manner = Manner(options.redirect_output, options.verbose, options.save_temps)
+    manner = Manner(
+        options.redirect_output, options.verbose, options.save_temps, options.translate_timeout
+    )
     with interruptible(), catalogue(site.database) as database:
         if options.no_update:
             return _rehearse(database, site, _asked_run(database, options), manner)
@@ -56,13 +61,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("--pub_id", type=int, required=True, metavar="N", help="the publish run")
+    add("--pub_id", type=whole_number, required=True, metavar="N", help="the publish run")
     known = parser.add_argument_group("what the database says of the run; refused if it differs")
     known.add_argument("--camera", metavar="C", help="the camera of its exposures")
     known.add_argument("--workdir", metavar="DIR", help="its client's working directory")
     known.add_argument("--product", metavar="P", help="its client's product")
     known.add_argument("--stage", metavar="S", help="diff or camera")
-    known.add_argument("--stage_id", type=int, metavar="N", help="the run of that stage")
+    known.add_argument("--stage_id", type=whole_number, metavar="N", help="the run of that stage")
     add("--redirect-output", action="store_true",
         help="what the work says goes to the file PATH_BASE.log")  # fmt: skip
     add("--verbose", action="store_true", help="say each step")
@@ -70,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help="change neither database nor Data Store, and say what would be done; the work is done"
         " in a temporary directory")  # fmt: skip
     add("--save-temps", action="store_true", help="keep temporary files, and say where they are")
+    add_limit_option(parser)
     add_site_options(parser)
     return parser
 
@@ -94,9 +100,9 @@ def mismatches(run: PublishRun, options: argparse.Namespace) -> list[str]:
         ("product", options.product, run.product),
         ("workdir", _plain(options.workdir), _plain(run.workdir)),
     ]
-    if run.camera and options.camera:
-        # A camera is GPC1 to some programs and gpc1 to others.
-        pairs.append(("camera", options.camera.casefold(), run.camera.casefold()))
+    # A camera is GPC1 to some programs and gpc1 to others.
+    if run.camera and options.camera and run.camera.casefold() != options.camera.casefold():
+        pairs.append(("camera", options.camera, run.camera))
     return [
         f"publish run {run.pub_id}: --{name} is {asked}, but the database says {known}"
         for name, asked, known in pairs
@@ -113,8 +119,10 @@ def _publish(database: Database, site: Site, run: PublishRun, manner: Manner) ->
     if isinstance(task, Fault):
         return _failed(run, task)
     outcome = publish_files(task)
-    done = record(database, site, run, outcome)
-    _tell_kept(outcome.kept)
+    try:
+        done = record(database, site, run, outcome)
+    finally:
+        _tell_kept(outcome.kept)
     if done.fault:
         return _failed(run, done.fault)
     again = ", which an attempt before had registered" if done.adopted else ""

@@ -12,6 +12,7 @@ from typing import TypeVar
 from server.catalogue import utc_now
 from server.database import Database, Row
 from server.publishing.clients import like, restrict
+from server.publishing.inputs import fileset_name
 from server.runs.facts import Cache, facts_of
 from server.runs.stages import STAGES
 from server.store_lock import ConflictError
@@ -215,7 +216,11 @@ def add_attempt(
     with database.write():
         # Held to the end of the transaction: who records the same run as well, waits.
         run = database.row(
-            "UPDATE publishRun SET state = state WHERE pub_id = ? RETURNING state", pub_id
+            """UPDATE publishRun SET state = state WHERE pub_id = ? RETURNING state,
+            (SELECT product FROM publishClient c WHERE c.client_id = publishRun.client_id),
+            (SELECT stage FROM publishClient c WHERE c.client_id = publishRun.client_id),
+            stage_id""",
+            pub_id,
         )
         there = database.row("SELECT fault FROM publishDone WHERE pub_id = ?", pub_id)
         _check_open(pub_id, run, there)
@@ -232,16 +237,23 @@ def add_attempt(
 def _check_open(pub_id: int, run: Row | None, attempt: Row | None) -> None:
     if run is None:
         raise ConflictError(f"publish run {pub_id}: not there")
-    if run[0] == "full":
-        raise ConflictError(
-            f"publish run {pub_id}: full already; to publish it anew, first"
-            f" pubtool -updaterun -set_state new -pub_id {pub_id}"
-        )
+    state, product, stage, stage_id = run
+    if state == "full":
+        raise full_already(pub_id, product, stage, stage_id)
     if attempt is not None:
         raise ConflictError(
             f"publish run {pub_id}: it has an attempt already, with fault {attempt[0]}; first"
             f" pubtool -revert -pub_id {pub_id}"
         )
+
+
+def full_already(pub_id: int, product: str, stage: str, stage_id: int) -> ConflictError:
+    """The refusal of an attempt at a run that is full; it says how to publish it anew."""
+    return ConflictError(
+        f"publish run {pub_id}: full already; to publish it anew, withdraw its fileset first:"
+        f" dsreg --del {fileset_name(pub_id, stage, stage_id)} --product {product}, then"
+        f" pubtool -updaterun -set_state new -pub_id {pub_id}"
+    )
 
 
 def revert(database: Database, query: RevertQuery) -> int:
@@ -269,8 +281,9 @@ def revert(database: Database, query: RevertQuery) -> int:
 def update_runs(database: Database, query: UpdateQuery, state: str) -> int:
     """Set the state of runs; returns how many had another one.
 
-    A run that is full and shall be new is to be published anew: its attempt is forgotten. A new
-    one that shall be full is given up: a failed attempt at it stays, as a note.
+    A run that is full and shall be new is to be published anew: its attempt is forgotten; its
+    fileset is another matter (`full_already`). A new one that shall be full is given up: a failed
+    attempt at it stays, as a note.
     """
     condition, values = restrict(
         ("p.pub_id = ?", query.pub_id),

@@ -24,7 +24,7 @@ from types import FrameType
 from mirror.errors import ConfigError, LocalError
 from server.catalogue import catalogue
 from server.database import Database
-from server.executor import workers
+from server.executor import check_scheduler, workers
 from server.faults import UNKNOWN, Fault
 from server.publishing.attempt import place_of, plan_or_record, record, work_name
 from server.publishing.define import RunQuery, define_runs
@@ -37,22 +37,21 @@ from server.publishing.runs import (
     pending_runs,
     revert,
 )
+from server.publishing.translate import add_limit_option
 from server.publishing.work import Manner, Outcome, PublishTask, publish_files
 from server.runs.resolve import host_name
 from server.site import Site, add_site_options, read_site
-from server.store_lock import ConflictError, hold_work
+from server.store_lock import ConflictError, HeldError, hold_work
 
 BATCH = 500
 """Pending runs that are asked for at once."""
-
-_MANNER = Manner(log=True)
-"""As the original's tasks call publish_file: with --redirect-output."""
 
 
 def main(argv: list[str]) -> int:
     """Publish until stopped, or with --once until nothing is pending; returns the exit status."""
     options = _parser().parse_args(argv)
     _check(options)
+    check_scheduler(options.scheduler)
     site = read_site(options)
     labels = tuple(options.label)
     with _stoppable() as stop:
@@ -85,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=int, metavar="N", help="processes at once (default: one a core)")
     add("--scheduler", metavar="tcp://HOST:PORT", help="work on a Dask cluster instead")
     add("-v", "--verbose", action="store_true", help="print each round's summary, terminal or not")
+    add_limit_option(parser)
     add_site_options(parser)
     return parser
 
@@ -149,12 +149,17 @@ def _stoppable() -> Iterator[_Stop]:
 
 @dataclass(slots=True)
 class _Tally:
-    """What a round has done; `skipped`: runs that others work on, or have done meanwhile."""
+    """What a round has done.
+
+    `skipped`: runs that others work on, or have done meanwhile. `late`: those whose files are
+    made, but whose fileset or product another process held.
+    """
 
     pending: int = 0
     published: int = 0
     faults: int = 0
     skipped: set[int] = field(default_factory=set)
+    late: list[tuple[PublishRun, Outcome]] = field(default_factory=list)
 
     def summary(self) -> str:
         """The round in one line."""
@@ -178,19 +183,26 @@ def _round(site: Site, labels: tuple[str, ...], options: argparse.Namespace, sto
             if not tally.pending:
                 crew = opened.enter_context(workers(options.jobs, options.scheduler))
             tally.pending += len(runs)
-            with _Coordinator(database, site, stop, tally) as work:
+            with _Coordinator(database, site, options, stop, tally) as work:
                 for task, result in crew.each(publish_files, work.tasks(runs)):
                     work.take(task, result)
             define_runs(database, RunQuery(labels=labels))
+        if tally.late:
+            with _Coordinator(database, site, options, stop, tally) as work:
+                work.again()
     _clear_progress()
+    if tally.late:
+        runs_stay = "1 run stays" if len(tally.late) == 1 else f"{len(tally.late)} runs stay"
+        _complain(
+            f"{runs_stay} pending: another process works on the fileset or the product; the next"
+            " call or round tries again"
+        )
     if (tally.published or tally.faults) and (options.verbose or sys.stderr.isatty()):
         _complain(tally.summary())
     return tally.faults
 
 
-def _standing(
-    site: Site, labels: tuple[str, ...], options: argparse.Namespace, new: int
-) -> bool:
+def _standing(site: Site, labels: tuple[str, ...], options: argparse.Namespace, new: int) -> bool:
     """Whether runs wait with a fault; tells of those before the `new` ones: nobody else will."""
     with catalogue(site.database) as database:
         standing = len(faulty_runs(database, PendingQuery(labels=labels)))
@@ -216,9 +228,14 @@ def _utc(seconds: float) -> str:
 class _Coordinator:
     """Holds each run from its planning until it is recorded; the only one with the database."""
 
-    def __init__(self, database: Database, site: Site, stop: _Stop, tally: _Tally) -> None:
+    def __init__(
+        self, database: Database, site: Site, options: argparse.Namespace, stop: _Stop,
+        tally: _Tally,
+    ) -> None:  # fmt: skip
         self._database = database
         self._site = site
+        # As the original's tasks call publish_file: with --redirect-output.
+        self._manner = Manner(log=True, translate_timeout=options.translate_timeout)
         self._stop = stop
         self._tally = tally
         self._held: dict[int, tuple[PublishRun, ExitStack]] = {}
@@ -235,25 +252,40 @@ class _Coordinator:
         for listed in runs:
             if self._stop.asked:
                 return
-            lock = ExitStack()
-            try:
-                lock.enter_context(hold_work(self._site.root, work_name(listed.pub_id)))
-            except ConflictError:
-                self._tally.skipped.add(listed.pub_id)
-                continue
-            self._held[listed.pub_id] = (listed, lock)
-            if task := self._plan(listed.pub_id):
+            if (run := self._hold(listed)) and (task := self._plan(run)):
                 yield task
 
-    def _plan(self, pub_id: int) -> PublishTask | None:
-        """Look again now that nobody else can work on it, and plan; None: nothing to do."""
+    def again(self) -> None:
+        """Try once more to register what another process was in the way of."""
+        late, self._tally.late = self._tally.late, []
+        for listed, made in late:
+            if run := self._hold(listed):
+                self._record(run, made)
+
+    def _hold(self, listed: PublishRun) -> PublishRun | None:
+        """Hold a run and look again, now that nobody else can work on it; None: nothing to do."""
+        pub_id, lock = listed.pub_id, ExitStack()
+        try:
+            lock.enter_context(hold_work(self._site.root, work_name(pub_id)))
+        except HeldError:
+            self._tally.skipped.add(pub_id)
+            return None
+        self._held[pub_id] = (listed, lock)
         run = find_run(self._database, pub_id)
         if run is None or run.state != "new" or run.attempt is not None:
-            self._tally.skipped.add(pub_id)
-            self._held.pop(pub_id)[1].close()
+            self._leave(pub_id)
             return None
+        return run
+
+    def _leave(self, pub_id: int) -> None:
+        """Do no more about a run in this round."""
+        self._tally.skipped.add(pub_id)
+        self._held.pop(pub_id)[1].close()
+
+    def _plan(self, run: PublishRun) -> PublishTask | None:
+        """Plan a run that is held; None: what is wrong with it is recorded."""
         try:
-            planned = plan_or_record(self._database, self._site, run, _MANNER)
+            planned = plan_or_record(self._database, self._site, run, self._manner)
         except ConflictError as error:
             planned = _by_hand(error)
         if isinstance(planned, Fault):
@@ -266,8 +298,15 @@ class _Coordinator:
         run = self._held[task.pub_id][0]
         if isinstance(result, Fault):
             result = Outcome(host_name(), 0.0, fault=result)
+        self._record(run, result)
+
+    def _record(self, run: PublishRun, result: Outcome) -> None:
         try:
             fault = record(self._database, self._site, run, result).fault
+        except HeldError:
+            self._tally.late.append((run, result))
+            self._leave(run.pub_id)
+            return
         except ConflictError as error:
             fault = _by_hand(error)
         self._ended(run, fault)

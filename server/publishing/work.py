@@ -23,7 +23,7 @@ from server.accepted import clashes
 from server.distribution.outputs import Output, read_outputs
 from server.faults import Fault, fault_of
 from server.publishing.inputs import Source, pick, translated_names
-from server.publishing.translate import TranslationError, translate
+from server.publishing.translate import LIMIT, TranslationError, translate
 from server.runs.resolve import file_resolve, host_name
 from server.site import Roots
 
@@ -34,11 +34,13 @@ class Manner:
 
     `log`: what it says goes to the file TARGET.log, which is begun anew. `verbose`: each step is
     said, on standard output if there is no log. `save_temps`: temporary files stay.
+    `translate_timeout`: seconds that each translation may take.
     """
 
     log: bool = False
     verbose: bool = False
     save_temps: bool = False
+    translate_timeout: float = LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,8 @@ def _translate(
             for name, inputs in zip(names, found, strict=True):
                 note(f"translating {len(inputs)} files into {name}: {' '.join(command)}")
                 try:
-                    translate(command, inputs, scratch / name, scratch, said)
+                    limit = task.manner.translate_timeout
+                    translate(command, inputs, scratch / name, scratch, said, limit)
                 finally:
                     _repeat(task, out, said)
         return _settle([scratch / name for name in names], task.target.parent)
