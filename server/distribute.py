@@ -1,7 +1,8 @@
 """disttool: distribute finished runs, as bundles in filesets, to whoever is interested.
 
-The modes and options are the original's (PROTOCOL section 4); ours besides are -listdestinations
-and -listfaults, and that -workdir may be left out where the site key DISTRIBUTION_ROOT is set.
+The modes and options are the original's (PROTOCOL section 4); ours besides are -listdestinations,
+-listfaults and -droprun, and that -workdir may be left out where the site key DISTRIBUTION_ROOT is
+set.
 Exit status: 0 done; 1 what is asked for does not fit what is there, or with -run something has a
 fault; 2 usage, or this machine is in the way; 3 an option is missing or its value refused, or the
 site is not configured.
@@ -9,85 +10,18 @@ site is not configured.
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 from mirror.errors import ConfigError
 from server.catalogue import catalogue
 from server.command import show, tell
 from server.database import Database
 from server.distribution import define, queue, revert, targets
+from server.distribution.call import MODES, OPTIONS, wrong_values
 from server.distribution.queue import Selection
-from server.modes import Given, Mode, Option, format_rows, read_call
+from server.modes import Given, format_rows, read_call
 from server.runs.stages import STAGES
 from server.site import Site, read_site
-
-_OPTIONS = {
-    "stage": Option("text", f"one of {', '.join(STAGES)}"),
-    "stage_id": Option("number", "the run's id in its stage"),
-    "dist_id": Option("number", "the distRun's id"),
-    "dist_group": Option("text", "exactly the dist_group of the runs"),
-    "filter": Option("text", "the runs' filter, as SQL LIKE: %% is every one"),
-    "clean": Option("flag", "without the large images; else cleaned runs do not match"),
-    "set_state": Option("text", f"{' or '.join(targets.STATES)}; new ones are enabled"),
-    "comment": Option("text", "for people"),
-    "name": Option("text", "the destination's name"),
-    "product": Option("text", "its product in the Data Store, made if it is not there"),
-    "status_uri": Option("text", "http://… of the product in which it reports what it has"),
-    "dest_id": Option("number", "the destination's id"),
-    "dest_name": Option("text", "the destination's name"),
-    "target_id": Option("number", "the target's id"),
-    "workdir": Option("text", "where the runs' bundles go (else the key DISTRIBUTION_ROOT)"),
-    "label": Option("texts", "of the runs; repeated: any of them"),
-    "set_label": Option("text", "the distRuns' label (else the runs' own)"),
-    "rerun": Option("flag", "those too that are distributed already"),
-    "pretend": Option("flag", "show what would be made, and change nothing"),
-    "limit": Option("number", "at most so many"),
-    "simple": Option("flag", "one line a row instead of mdc"),
-    "fault": Option("number", "only with this fault code"),
-    "all": Option("flag", "revert everything"),
-    "jobs": Option("number", "so many worker processes (else one a core)"),
-    "gzip_level": Option("number", "1 (fast, the default) to 9 (small)"),
-    "scheduler": Option("text", "tcp://HOST:PORT of a Dask cluster that works instead"),
-}
-
-_DESTINATION = ("dest_id", "dest_name")
-_WHICH = ("dist_id", "stage", "stage_id", "label")
-_LISTED = (*_WHICH, "limit", "simple")
-_REVERTED = (*_WHICH, "fault")
-
-MODES = {
-    "definetarget": Mode(
-        ("dist_group", "filter", "stage"), ("clean", "set_state", "comment"),
-        "say which finished runs go out"),
-    "definedestination": Mode(
-        ("name", "product"), ("status_uri", "comment", "set_state"), "add a site that receives"),
-    "defineinterest": Mode(
-        (_DESTINATION, "target_id"), ("set_state",), "let a destination have a target's runs"),
-    "updatetarget": Mode(("target_id", "set_state"), (), "enable or disable a target"),
-    "updatedestination": Mode(
-        (_DESTINATION, ("set_state", "status_uri", "comment")), (), "change a destination"),
-    "updateinterest": Mode(
-        (_DESTINATION, "target_id", "set_state"), (), "enable or disable an interest"),
-    "listtargets": Mode((), ("simple",), "show the targets"),
-    "listdestinations": Mode((), ("simple",), "show the destinations"),
-    "listinterests": Mode((), ("simple",), "show the interests"),
-    "definebyquery": Mode(
-        ("stage",),
-        ("workdir", "label", "set_label", "dist_group", "rerun", "pretend", "limit", "simple"),
-        "queue the finished runs that somebody wants"),
-    "pendingcomponent": Mode((), _LISTED, "show the components to be bundled"),
-    "processedcomponent": Mode((), _LISTED, "show the components that are bundled"),
-    "toadvance": Mode((), _LISTED, "show the runs whose components are all bundled"),
-    "pendingfileset": Mode((), (*_LISTED, *_DESTINATION), "show the filesets to be registered"),
-    "listfilesets": Mode((), (*_LISTED, *_DESTINATION), "show the filesets that were registered"),
-    "listfaults": Mode((), (*_LISTED, "fault"), "show what has a fault and waits for a revert"),
-    "revertcomponent": Mode(((*_REVERTED, "all"),), (), "let faulty components be tried again"),
-    "revertrun": Mode(
-        ((*_REVERTED, "all"),), ("workdir",), "let faulty runs be tried again, or elsewhere"),
-    "revertfileset": Mode(((*_REVERTED, "all"),), (), "let faulty filesets be tried again"),
-    "run": Mode(
-        (), ("label", "limit", "jobs", "gzip_level", "scheduler"), "do all that is pending"),
-}  # fmt: skip
 
 _BEGINNING = ("definetarget", "definedestination")
 """Modes that begin a catalogue where there is none."""
@@ -105,27 +39,12 @@ def main(argv: list[str]) -> int:
     Raises ConfigError with everything wrong with the call, ConflictError for what does not fit
     what is there.
     """
-    mode, given = read_call("disttool", str(__doc__), MODES, _OPTIONS, argv)
-    if problems := _problems(given):
+    mode, given = read_call("disttool", str(__doc__), MODES, OPTIONS, argv)
+    if problems := wrong_values(given):
         raise ConfigError(problems)
     site = read_site(given)
     with catalogue(site.database, create=mode in _BEGINNING) as database:
         return _DO[mode](site, database, given)
-
-
-def _problems(given: Given) -> list[str]:
-    """Values that no option of any mode takes."""
-    problems = []
-    if given.stage is not None and given.stage not in STAGES:
-        problems.append(f"-stage: one of {', '.join(STAGES)} expected, not {given.stage}")
-    if given.set_state is not None and given.set_state not in targets.STATES:
-        expected = " or ".join(targets.STATES)
-        problems.append(f"-set_state: {expected} expected, not {given.set_state}")
-    if given.filter is not None and "\\" in given.filter:
-        problems.append(f"-filter: a pattern of %, _ and plain characters, not {given.filter}")
-    if given.all and any(getattr(given, name) not in (None, []) for name in _REVERTED):
-        problems.append("-all: everything, and nothing that chooses among it, expected")
-    return problems
 
 
 # Targets, destinations, interests
@@ -209,7 +128,8 @@ def _list_destinations(site: Site, database: Database, given: Given) -> int:
         "dest_id": "S64", "name": "STR", "product": "STR", "status_uri": "STR",
         "last_fileset": "STR", "state": "STR", "comment": "STR",
     }  # fmt: skip
-    rows = [astuple(destination) for destination in targets.list_destinations(database)]
+    found = targets.list_destinations(database)
+    rows = [astuple(replace(one, status_uri=one.shown_uri())) for one in found]
     return _show(given, "rcDestination", columns, rows)
 
 
@@ -317,8 +237,30 @@ def _revert_components(site: Site, database: Database, given: Given) -> int:
 
 
 def _revert_runs(site: Site, database: Database, given: Given) -> int:
-    workdir = define.check_workdir(site, given.workdir) if given.workdir else None
-    return _reverted("run", revert.revert_runs(database, _selection(database, given), workdir))
+    selection = _selection(database, given)
+    if given.workdir is None:
+        return _reverted("run", revert.revert_runs(database, selection))
+    workdir = define.check_workdir(site, given.workdir)
+    moved = revert.move_runs(database, site.root, selection, workdir)
+    tell(f"moved {_counted('run', moved.done)} below {given.workdir}{_left(moved)}")
+    return 0
+
+
+def _drop_runs(site: Site, database: Database, given: Given) -> int:
+    dropped = revert.drop_runs(database, site.root, _selection(database, given))
+    tell(f"dropped {_counted('run', dropped.done)}{_left(dropped)}")
+    return 0
+
+
+def _left(changed: revert.Changed) -> str:
+    """What was left, and why."""
+    text = ""
+    if changed.distributed:
+        have = "has" if changed.distributed == 1 else "have"
+        text = f", left {changed.distributed} that {have} filesets (dsreg --del withdraws them)"
+    if changed.busy:
+        text += f", left {changed.busy} that another process works on"
+    return text
 
 
 def _revert_filesets(site: Site, database: Database, given: Given) -> int:
@@ -344,8 +286,12 @@ def _selection(database: Database, given: Given) -> Selection:
 
 
 def _reverted(what: str, count: int) -> int:
-    tell(f"reverted {count} {what}{'' if count == 1 else 's'}")
+    tell(f"reverted {_counted(what, count)}")
     return 0
+
+
+def _counted(what: str, count: int) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _show(
@@ -376,5 +322,6 @@ _DO: dict[str, Callable[[Site, Database, Given], int]] = {
     "revertcomponent": _revert_components,
     "revertrun": _revert_runs,
     "revertfileset": _revert_filesets,
+    "droprun": _drop_runs,
     "run": _run,
 }

@@ -11,18 +11,20 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing.connection import wait as wait_for_end
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import NoReturn, TypeVar
 
 from mirror.errors import ConfigError, LocalError
-from server.faults import Fault, fault_of
+from server.faults import SYSTEM, Fault, fault_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,61 +33,119 @@ AHEAD = 16
 """Tasks a worker that are handed out at once: of small ones so many that none waits for the
 coordinator while that registers a run of many components."""
 
+KILLED = Fault(
+    SYSTEM, "a worker process was killed while it worked on it (out of memory? dmesg may tell)"
+)
+"""What becomes of a task whose worker does not outlive it."""
+
 PATIENCE = 10
 """Seconds in which a scheduler has to answer."""
+
+_TERMINATED = 128 + signal.SIGTERM
 
 _ADDRESS = re.compile(r"(?:tcp|tls|ucx)://[^/\s]+:[0-9]+")
 
 
 class Workers:
-    """Processes that do tasks; `count` of them at once."""
+    """Processes that do tasks; `count` of them at once.
 
-    def __init__(self, executor: Executor, count: int, lost: tuple[type[BaseException], ...]):
+    `killed`: what a task raises that has ended its workers; `lost`: what it raises where nothing
+    is known of it any more.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        count: int,
+        killed: tuple[type[BaseException], ...] = (),
+        lost: tuple[type[BaseException], ...] = (CancelledError,),
+    ):
         self.count = count
         self._executor = executor
+        self._killed = killed
         self._lost = lost
 
     def each(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Fault]]:
         """Do every task; yields each with its result, or its fault, as they are done.
 
         `work` is a function that can be imported. A task is asked for only when a worker will
-        soon be free: of `tasks`, however long, a few a worker are in work at once. Raises
-        LocalError where a worker has ended before its task; what was in work then is not done.
+        soon be free: of `tasks`, however long, a few a worker are in work at once. A worker that
+        is killed is the fault of the task that it had in work, and of that alone. Raises
+        LocalError where workers cannot be started or reached.
         """
         source = iter(tasks)
+        again: deque[T] = deque()
         handed: dict[Future[R | Fault], T] = {}
         try:
-            self._hand_out(work, source, handed)
+            self._hand_out(work, again, source, handed)
             while handed:
-                for future in wait(handed, return_when=FIRST_COMPLETED).done:
-                    task = handed.pop(future)
-                    yield task, self._result(future)
-                self._hand_out(work, source, handed)
+                done = wait(handed, return_when=FIRST_COMPLETED).done
+                lost = any(self._is_broken(future) for future in done)
+                if lost:
+                    self._end_broken()
+                    done = {one for one in handed if one.done() and not self._is_broken(one)}
+                for future in done:
+                    yield handed.pop(future), self._result(future)
+                if lost:
+                    tasks_lost = list(handed.values())
+                    handed.clear()
+                    # They were begun in the order in which they were handed out.
+                    yield from self._each_alone(work, tasks_lost[: self.count])
+                    again.extend(tasks_lost[self.count :])
+                self._hand_out(work, again, source, handed)
         finally:
             for future in handed:
                 future.cancel()
 
     def _hand_out(
-        self, work: Callable[[T], R], source: Iterator[T], handed: dict[Future[R | Fault], T]
+        self,
+        work: Callable[[T], R],
+        again: deque[T],
+        source: Iterator[T],
+        handed: dict[Future[R | Fault], T],
     ) -> None:
-        for task in islice(source, self.count * AHEAD - len(handed)):
-            try:
-                handed[self._executor.submit(_guarded, work, task)] = task
-            except self._lost as error:
-                raise _worker_lost(error) from None
+        upcoming = chain(_drained(again), source)
+        for task in islice(upcoming, self.count * AHEAD - len(handed)):
+            handed[self._submit(work, task)] = task
+
+    def _submit(self, work: Callable[[T], R], task: T) -> "Future[R | Fault]":
+        try:
+            return self._executor.submit(_guarded, work, task)
+        except self._lost as error:
+            raise _worker_lost(error) from None
 
     def _result(self, future: "Future[R | Fault]") -> R | Fault:
         try:
             return future.result()
+        except self._killed:
+            return KILLED
         except self._lost as error:
             raise _worker_lost(error) from None
+
+    def _is_broken(self, future: "Future[R | Fault]") -> bool:
+        """Whether a task was lost, perhaps by the doing of another one."""
+        return False
+
+    def _end_broken(self) -> None:
+        """Wait until nothing that was handed out is in work any more."""
+        raise NotImplementedError
+
+    def _each_alone(
+        self, work: Callable[[T], R], tasks: Sequence[T]
+    ) -> Iterator[tuple[T, R | Fault]]:
+        """Do what was lost, one after the other, to see which of the tasks it was."""
+        raise NotImplementedError
+
+
+def _drained(waiting: deque[T]) -> Iterator[T]:
+    while waiting:
+        yield waiting.popleft()
 
 
 def _worker_lost(error: BaseException) -> LocalError:
     return LocalError(
-        f"a worker has ended before its task was done ({type(error).__name__}); look whether the"
-        " system was short of memory (dmesg), or a worker's log; what it had in work is done again"
-        " by the next run"
+        f"the workers are gone ({type(error).__name__}); look into the scheduler's log; what they"
+        " had in work is done again by the next run"
     )
 
 
@@ -97,7 +157,7 @@ def _guarded(work: Callable[[T], R], task: T) -> R | Fault:
         return fault_of(error)
     except _Leaving:
         # The pool would take this for a result, and give the process its next task.
-        os._exit(128 + signal.SIGTERM)
+        os._exit(_TERMINATED)
 
 
 @contextmanager
@@ -119,20 +179,97 @@ def workers(jobs: int | None = None, scheduler: str | None = None) -> Iterator[W
 # Processes of this machine
 
 
-@contextmanager
-def _processes(count: int) -> Iterator[Workers]:
+class _Processes(Workers):
+    """Processes of this machine; where one is killed, all are replaced.
+
+    Which of the tasks in work had killed it is seen when each of them is done alone.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._others = multiprocessing.active_children()
+        super().__init__(_pool(count), count)
+
+    def end(self) -> None:
+        """Wait until all processes have ended, having nothing to do any more."""
+        self._executor.shutdown()
+
+    def end_now(self) -> None:
+        """End all processes; what they had begun is undone."""
+        for child in self._children():
+            child.terminate()
+        self._executor.shutdown(cancel_futures=True)
+
+    def _children(self) -> list[BaseProcess]:
+        return [one for one in multiprocessing.active_children() if one not in self._others]
+
+    def _submit(self, work: Callable[[T], R], task: T) -> "Future[R | Fault]":
+        try:
+            return self._executor.submit(_guarded, work, task)
+        except BrokenProcessPool as error:
+            future: Future[R | Fault] = Future()
+            future.set_exception(error)
+            return future
+        except (OSError, RuntimeError) as error:
+            raise _not_started(str(error)) from None
+
+    def _is_broken(self, future: "Future[R | Fault]") -> bool:
+        return future.done() and isinstance(future.exception(), BrokenProcessPool)
+
+    def _each_alone(
+        self, work: Callable[[T], R], tasks: Sequence[T]
+    ) -> Iterator[tuple[T, R | Fault]]:
+        up = False
+        for task in tasks:
+            if not up:
+                self._start_one()
+            future = self._submit(work, task)
+            wait([future])
+            up = not self._is_broken(future)
+            yield task, future.result() if up else KILLED
+        self._executor.shutdown()
+        self._executor = _pool(self.count)
+
+    def _end_broken(self) -> None:
+        self._executor.shutdown()
+
+    def _start_one(self) -> None:
+        """Have one process instead of all; raises LocalError where it does not come up."""
+        self._executor.shutdown()
+        self._executor = _pool(1)
+        ready = self._submit(_is_ready, None)
+        started = self._children()
+        wait([ready])
+        if self._is_broken(ready):
+            self._executor.shutdown()
+            codes = [one.exitcode for one in started if one.exitcode]
+            raise _not_started(f"exit status {codes[0]}" if codes else "")
+
+
+def _pool(count: int) -> ProcessPoolExecutor:
     # Spawned, not forked: they have none of the coordinator's open files, and so none of its locks.
     context = multiprocessing.get_context("spawn")
-    others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+
+
+def _is_ready(nothing: None) -> bool:
+    return True
+
+
+def _not_started(why: str) -> LocalError:
+    return LocalError(
+        f"worker processes could not be started{f' ({why})' if why else ''}; look at what they say"
+        " above, and at the limits of processes, memory and open files (ulimit -a)"
+    )
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[Workers]:
+    ready = _Processes(count)
     try:
-        yield Workers(pool, count, (BrokenProcessPool, CancelledError))
-        pool.shutdown()
+        yield ready
+        ready.end()
     except BaseException:
-        for child in multiprocessing.active_children():
-            if child not in others:
-                child.terminate()
-        pool.shutdown(cancel_futures=True)
+        ready.end_now()
         raise
 
 
@@ -161,10 +298,15 @@ def _end_with_parent() -> None:
 # A Dask cluster
 
 
+def check_scheduler(address: str | None) -> None:
+    """Raises ConfigError where `address` is neither None nor like tcp://HOST:PORT."""
+    if address is not None and not _ADDRESS.fullmatch(address):
+        raise ConfigError([f"scheduler: an address tcp://HOST:PORT expected, not {address!r}"])
+
+
 @contextmanager
 def _cluster(address: str, count: int | None) -> Iterator[Workers]:
-    if not _ADDRESS.fullmatch(address):
-        raise ConfigError([f"scheduler: an address tcp://HOST:PORT expected, not {address!r}"])
+    check_scheduler(address)
     try:
         # The package's own types are half there: as a module it has none.
         distributed = import_module("distributed")
@@ -184,7 +326,7 @@ def _cluster(address: str, count: int | None) -> Iterator[Workers]:
             # Workers may still come: with none yet, a few tasks wait for the first one.
             threads = count or sum(client.nthreads().values()) or 1
             try:
-                yield Workers(executor, threads, (distributed.KilledWorker, CancelledError))
+                yield Workers(executor, threads, killed=(distributed.KilledWorker,))
             except BaseException:
                 executor.shutdown(wait=False)
                 raise

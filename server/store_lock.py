@@ -32,11 +32,15 @@ class ConflictError(MirrorError):
     """What is asked for does not fit what is registered, or what another process is doing now."""
 
 
+class HeldError(ConflictError):
+    """Another process is working on it now: no fault of anything, to be tried again later."""
+
+
 @contextmanager
 def hold_product(root: Path, product: str) -> Iterator[None]:
     """Hold a product alone, none of its filesets being worked on.
 
-    Raises ConflictError at once where another process holds it or one of its filesets.
+    Raises HeldError at once where another process holds it or one of its filesets.
     """
     with _opened(root) as file:
         _lock(file, product, "", fcntl.F_WRLCK)
@@ -47,7 +51,7 @@ def hold_product(root: Path, product: str) -> Iterator[None]:
 def hold_fileset(root: Path, product: str, fileset: str) -> Iterator[None]:
     """Hold a fileset alone, registered or not; other filesets of its product go on.
 
-    Raises ConflictError at once where another process holds it, or the whole product.
+    Raises HeldError at once where another process holds it, or the whole product.
     """
     with _opened(root) as file:
         _lock(file, product, "", fcntl.F_RDLCK)
@@ -59,12 +63,42 @@ def hold_fileset(root: Path, product: str, fileset: str) -> Iterator[None]:
 def hold_work(root: Path, work: str) -> Iterator[None]:
     """Hold a piece of work alone, such as `disttool run 12`, on one of all hosts.
 
-    Raises ConflictError at once where another process holds it.
+    Raises HeldError at once where another process holds it.
     """
     with _opened(root) as file:
         # No product has a blank at its begin.
         _lock(file, f" {work}", "", fcntl.F_WRLCK)
         yield
+
+
+class Holds:
+    """Pieces of work that are held with one opened file, each until it is dropped.
+
+    However many they are, they are one of the files that a process may have open.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def take(self, work: str) -> None:
+        """Hold a piece of work as `hold_work` does, which excludes it and is excluded by it.
+
+        Raises HeldError at once where another process, or another one of these, holds it.
+        """
+        _lock(self._file, f" {work}", "", fcntl.F_WRLCK)
+
+    def drop(self, work: str) -> None:
+        """Let go of a piece of work that is held."""
+        # What is not let go of now, is when the file is closed.
+        with suppress(OSError):
+            _set(self._file, f" {work}", "", fcntl.F_UNLCK)
+
+
+@contextmanager
+def holds(root: Path) -> Iterator[Holds]:
+    """Hold pieces of work for the length of a `with` at most. Raises LocalError."""
+    with _opened(root) as file:
+        yield Holds(file)
 
 
 @contextmanager
@@ -83,16 +117,20 @@ def _opened(root: Path) -> Iterator[int]:
 
 
 def _lock(file: int, product: str, fileset: str, kind: int) -> None:
-    # Names that differ only by case are one name to the catalogue.
-    key = f"{product}/{fileset}".lower().encode()
-    offset = int.from_bytes(blake2b(key, digest_size=_OFFSET_BYTES).digest(), "big")
     try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0))
+        _set(file, product, fileset, kind)
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise LocalError(f"{LOCK_FILE}: no lock on it: {error.strerror}") from None
         what = f"{product}/{fileset}" if fileset else f"product {product}"
         what = product.strip() if product.startswith(" ") else what
-        raise ConflictError(
+        raise HeldError(
             f"{what}: another process is working on it; nothing was changed, try again later"
         ) from None
+
+
+def _set(file: int, product: str, fileset: str, kind: int) -> None:
+    # Names that differ only by case are one name to the catalogue.
+    key = f"{product}/{fileset}".lower().encode()
+    offset = int.from_bytes(blake2b(key, digest_size=_OFFSET_BYTES).digest(), "big")
+    fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0))

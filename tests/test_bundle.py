@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Mapping
 from hashlib import md5
 from pathlib import Path
+from pwd import getpwuid
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from mirror.errors import ConfigError, IntegrityError, LocalError
 from mirror.tarstream import EXTENDED, Extended, effective, extend, parse_header
 from mirror.unpack import Limits, unpack
 from server.distribution import bundle as bundle_room
+from server.distribution import outputs as outputs_room
 from server.distribution.bundle import (
     MEMBER_TIME,
     NOTHING,
@@ -275,6 +277,47 @@ def test_odd_files_are_refused(chip: Chip, name: str, damage: Any, reason: str) 
     with pytest.raises((IntegrityError, LocalError), match=reason):
         chip.bundle()
     assert list(chip.outdir.iterdir()) == []
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzipped"])
+def test_a_dump_without_end_is_refused(
+    chip: Chip, monkeypatch: pytest.MonkeyPatch, *, packed: bool
+) -> None:
+    data = (chip.work / DUMP).read_bytes()
+    most = len(data) + 1000
+    for room in (bundle_room, outputs_room):
+        monkeypatch.setattr(room, "MAX_DUMP", most)
+    for length in (most, most + 1):
+        whole = data.ljust(length)
+        (chip.work / DUMP).write_bytes(gzip.compress(whole) if packed else whole)
+        if length == most:
+            chip.bundle()
+            (chip.outdir / "b.tgz").unlink()
+    with pytest.raises(IntegrityError, match=rf"{DUMP}: .* {most}( bytes of a config dump)?$"):
+        chip.bundle()
+
+
+def test_a_directory_of_another_user_says_whose_it_is(
+    chip: Chip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, *mode)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", refuse)
+    user = f"user {getpwuid(os.geteuid()).pw_name}"
+    with pytest.raises(LocalError) as raised:
+        chip.bundle()
+    assert str(raised.value) == (
+        f"{chip.outdir}: belongs to {user}, and {user} may not write there; call this as {user},"
+        " or make the directory writable"
+    )
+
+
+def test_a_user_without_a_name_is_a_number() -> None:
+    assert bundle_room._user(2**31 - 5) == f"user {2**31 - 5}"
 
 
 @pytest.mark.parametrize(

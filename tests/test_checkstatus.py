@@ -1,6 +1,7 @@
 """`checkstatus`: what destinations report, read from their Data Stores and marked here."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from client import PATIENCE, Ran
 from places import environment_of
 from publisher import Publisher
-from simulator import Product, Simulator
+from simulator import Action, Product, Simulator
+from wire import Answer, Connection, Request
 
 from mirror.errors import ConfigError
 from server.catalogue import catalogue
@@ -189,8 +191,15 @@ def test_every_form_of_an_address_will_do(
      "http://host/status?o1", "http://host/sta tus", "file:///etc/passwd"],
 )  # fmt: skip
 def test_other_addresses_are_refused(uri: str) -> None:
-    with pytest.raises(ConfigError, match="-updatedestination mends it"):
+    with pytest.raises(ConfigError, match="an address like http"):
         read_source(uri)
+
+
+def test_an_address_that_is_none_is_mended_by_the_operator(office: Office) -> None:
+    office.destination("north", "ftp://me:secret@host/status")
+    ran = office.check()
+    assert (ran.exit, ran.stdout) == (1, "")
+    assert "not ftp://***@host/status; disttool -updatedestination mends it" in ran.stderr
 
 
 def test_credentials_are_sent_and_never_told(
@@ -343,6 +352,56 @@ def test_a_silent_server_is_not_waited_for(
     ran = office.check("--timeout", "0.1")
     assert ran.exit == 1
     assert "timed out" in ran.stderr
+
+
+def dripping(begin: bytes, piece: bytes) -> Action:
+    """An answer that begins like this and goes on with `piece`, steadily, until nobody reads it."""
+
+    def act(connection: Connection, _request: Request, _answer: Answer) -> None:
+        connection.write(begin)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            connection.write(piece)
+            connection.wait(0.02)
+
+    return act
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+ROW = b"# filesetID|time registered|type|fileset name|fault|\ns|2009-04-15T01:22:12Z|notset|o1|0|\n"
+DRIPS: dict[str, tuple[bytes, bytes]] = {
+    "status line": (b"HTTP/1.1 200 ", b"O"),
+    "header": (b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+    "size of a chunk": (CHUNKED, b"0"),
+    "trailers": (CHUNKED + b"%x\r\n%b\r\n0\r\n" % (len(ROW), ROW), b"X: y\r\n"),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"#"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("begin", "piece"), DRIPS.values(), ids=DRIPS)
+def test_an_answer_that_only_drips_is_given_up(
+    office: Office, simulator: Simulator, north: Product, begin: bytes, piece: bytes
+) -> None:
+    other = simulator.product("other", columns=COLUMNS)
+    report(other, "o2")
+    office.destination("north", f"{simulator.url}/status")
+    office.destination("south", f"{simulator.url}/other")
+    simulator.fault("/status/*", dripping(begin, piece), times=None)
+    ran = office.check("--timeout", "0.2")
+    assert (ran.exit, ran.stdout) == (1, "south: 1 full\n")
+    assert len(ran.stderr.splitlines()) == 1
+    assert "/status/index.txt: the answer did not end within 2 s" in ran.stderr
+    assert (office.marks(), office.last()) == ({}, None)
+
+
+def test_what_comes_with_a_redirect_is_not_read(
+    office: Office, simulator: Simulator, north: Product
+) -> None:
+    report(north, "o1")
+    office.destination("north", f"{simulator.url}/moved")
+    moved = b"HTTP/1.1 302 x\r\nLocation: /status/index.txt\r\nContent-Length: 1000000\r\n\r\n"
+    simulator.fault("/moved/*", dripping(moved, b"x"), times=None)
+    assert office.check() == Ran(0, "north: 1 full\n", "")
 
 
 def test_what_was_cut_is_asked_for_once_more(

@@ -95,9 +95,8 @@ def workers_of(pid: int) -> list[int]:
     return found
 
 
-def test_a_worker_that_is_killed_ends_the_run_which_the_next_one_completes(
-    site: Finished,
-) -> None:
+def test_a_worker_that_is_killed_is_replaced(site: Finished) -> None:
+    """What it had in work is done by another one: nothing says that it was killed by that."""
     runs = range(11, 41)
     dist_ids = site.night(runs, CHIPS)
     process = site.start("-jobs", "2")
@@ -105,11 +104,8 @@ def test_a_worker_that_is_killed_ends_the_run_which_the_next_one_completes(
         time.sleep(0.001)
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert err.startswith("disttool: a worker has ended before its task was done")
+    assert (process.returncode, err) == (0, "")
     assert site.database.row("SELECT count(*) FROM distComponent WHERE fault <> 0") == (0,)
-    process = site.start("-jobs", "2")
-    assert process.communicate(timeout=60)[1] == ""
     completed(site, runs, dist_ids, CHIPS)
 
 
@@ -129,7 +125,7 @@ class AtOnce(Executor):
 @contextmanager
 def at_once(jobs: int | None, scheduler: str | None) -> Iterator[Workers]:
     """Stands for `server.executor.workers`."""
-    yield Workers(AtOnce(), 1, ())
+    yield Workers(AtOnce(), 1)
 
 
 def small_night(directory: Path) -> tuple[Finished, range, list[int]]:

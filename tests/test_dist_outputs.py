@@ -241,9 +241,9 @@ def test_faults_of_components_without_a_task() -> None:
     tasks, faults = plan(rows, ["s.1", "s.3", "s.4", "s.5"])
     assert tasks == [("s.4", "d.tgz")]
     assert faults == {
-        "s.1": (DATA, "component s.1: its bundle same.tgz has the name of that of s.2"),
+        "s.1": (DATA, "its bundle same.tgz has the name of that of s.2"),
         "s.3": (CONFIGURATION, "component s.3: no path_base that names its bundle"),
-        "s.5": (CONFIGURATION, "component s.5: not in warpSkyfile of warp run 5"),
+        "s.5": (CONFIGURATION, "not in warpSkyfile of warp run 5"),
     }
 
 

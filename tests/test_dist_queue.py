@@ -353,6 +353,146 @@ def test_a_kind_of_run_without_a_column_matches_nothing(
     assert define_runs(database, query, WORKDIR) == []
 
 
+INPUTS = {
+    "diff_id": "S64", "skycell_id": "STR", "warp1": "S64", "warp2": "S64", "stack1": "S64",
+    "stack2": "S64",
+}  # fmt: skip
+KINDS: dict[str, tuple[Sequence[tuple[int | None, ...]], str]] = {
+    "of warps": ([(1, 2, None, None)], "diff"),
+    "of a warp and a stack": ([(1, None, None, 2)], "diff"),
+    "of stacks": ([(None, None, 1, 2)], "SSdiff"),
+    "of stacks, zeros": ([(0, 0, 1, 2)], "SSdiff"),
+    "of stacks in every cell": ([(None, None, 1, 2), (None, None, 3, 4)], "SSdiff"),
+    "of stacks in one cell": ([(None, None, 1, 2), (3, None, None, 4)], "diff"),
+    "of one stack": ([(None, None, 1, None)], "diff"),
+    "of nothing": ([], "diff"),
+}
+
+
+def store_diff(
+    database: Database, number: int, inputs: Sequence[tuple[int | None, ...]],
+    columns: dict[str, str] = INPUTS,
+) -> None:  # fmt: skip
+    """Import a difference run of one component, and its inputs if there are any."""
+    store_rows(database, "diffRun", DIFF, [(number, "full", GROUP)])
+    store_rows(database, "diffSkyfile", {"diff_id": "S64", "skycell_id": "STR"}, [(number, "s.0")])
+    rows = [(number, f"s.{cell}", *ids) for cell, ids in enumerate(inputs)]
+    if rows:
+        store_rows(database, "diffInputSkyfile", columns, rows)
+
+
+@pytest.mark.parametrize(("inputs", "expected"), KINDS.values(), ids=KINDS)
+def test_differences_of_stacks_are_a_stage_of_their_own(
+    database: Database, inputs: Sequence[tuple[int | None, ...]], expected: str
+) -> None:
+    store_diff(database, 9, [(1, 2, None, None)])
+    with database.write():
+        database.change('DELETE FROM "diffRun" WHERE diff_id = 9')
+    store_diff(database, 5, inputs)
+    for stage in ("diff", "SSdiff"):
+        want(database, stage=stage)
+    made = [define_runs(database, Query(STAGES[stage]), WORKDIR) for stage in ("diff", "SSdiff")]
+    assert [(run.stage, run.stage_id) for runs in made for run in runs] == [(expected, 5)]
+
+
+INPUT_COLUMNS: dict[str, tuple[dict[str, str], tuple[object, ...], str]] = {
+    "no warps": ({"stack1": "S64", "stack2": "S64"}, (1, 2), "SSdiff"),
+    "no stack": ({"warp1": "S64", "stack2": "S64"}, (None, 2), "diff"),
+    "texts": ({"warp1": "STR", "stack1": "STR", "stack2": "STR"}, (None, "1", "2"), "SSdiff"),
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "expected"), INPUT_COLUMNS.values(), ids=INPUT_COLUMNS
+)
+def test_inputs_of_differences_may_lack_columns(
+    database: Database, columns: dict[str, str], values: tuple[Any, ...], expected: str
+) -> None:
+    names = {"diff_id": "S64", "skycell_id": "STR", **columns}
+    store_diff(database, 5, [values], names)
+    for stage in ("diff", "SSdiff"):
+        want(database, stage=stage)
+    made = [plan_runs(database, Query(STAGES[stage])) for stage in ("diff", "SSdiff")]
+    assert [run.stage for runs in made for run in runs] == [expected]
+
+
+def test_without_their_inputs_differences_are_no_differences_of_stacks(database: Database) -> None:
+    store_diff(database, 5, [])
+    for stage in ("diff", "SSdiff"):
+        want(database, stage=stage)
+    made = [plan_runs(database, Query(STAGES[stage])) for stage in ("diff", "SSdiff")]
+    assert [run.stage for runs in made for run in runs] == ["diff"]
+    store_rows(database, "diffRun", DIFF, [(6, "full", None)])
+    assert len(left_out(database, Query(STAGES["diff"]))) == 1
+    assert left_out(database, Query(STAGES["SSdiff"])) == []
+
+
+ODD: dict[str, tuple[dict[str, tuple[str, object]], list[int]]] = {
+    "as usual": ({}, [7]),
+    "label": ({"label": ("S32", 5)}, [7]),
+    "another label": ({"label": ("S32", 6)}, []),
+    "dist_group": ({"dist_group": ("S32", 5)}, [7]),
+    "state": ({"state": ("S32", 1)}, []),
+    "filter": ({"filter": ("S32", 5)}, [7]),
+    "fault": ({"fault": ("STR", "0")}, [7]),
+    "fault, none": ({"fault": ("STR", "x")}, []),
+    "fault, real": ({"fault": ("F32", 0.0)}, [7]),
+    "fault, real, not 0": ({"fault": ("F32", 0.5)}, []),
+    "fault, truth": ({"fault": ("BOOL", False)}, [7]),
+    "data_state": ({"data_state": ("S32", 1)}, []),
+}
+
+
+@pytest.mark.parametrize(("odd", "expected"), ODD.values(), ids=ODD)
+def test_columns_of_odd_types_match_less_and_break_nothing(
+    database: Database, odd: dict[str, tuple[str, Any]], expected: list[int]
+) -> None:
+    run: dict[str, tuple[str, Any]] = {
+        "chip_id": ("S64", 7), "state": ("STR", "full"), "label": ("STR", "5"),
+        "dist_group": ("STR", "5"), "filter": ("STR", "r"),
+    }  # fmt: skip
+    part: dict[str, tuple[str, Any]] = {
+        "chip_id": ("S64", 7), "class_id": ("STR", "XY01"), "fault": ("S16", 0),
+        "data_state": ("STR", "full"),
+    }  # fmt: skip
+    for row in (run, part):
+        row |= {name: told for name, told in odd.items() if name in row}
+    for table, row in (("chipRun", run), ("chipProcessedImfile", part)):
+        types = {name: told[0] for name, told in row.items()}
+        store_rows(database, table, types, [[told[1] for told in row.values()]])
+    want(database, dist_group="5", filter_="%")
+    want(database, dist_group="5", filter_="z%")
+    query = Query(STAGES["chip"], labels=["5", "L"], rerun=True)
+    left_out(database, query)
+    assert [new.stage_id for new in plan_runs(database, query)] == expected
+    assert [made.stage_id for made in define_runs(database, query, WORKDIR)] == expected
+    assert [found.dist_id for found in pending_components(database)] == [1] * len(expected)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected", "told"),
+    [
+        ("chipRun", [], ["chipRun has no column chip_id of whole numbers: none can be named"]),
+        ("chipProcessedImfile", [7], []),
+    ],
+)
+def test_ids_that_are_no_whole_numbers_break_nothing(
+    database: Database, table: str, expected: list[int], told: list[str]
+) -> None:
+    store_chip(database, 7)
+    want(database, filter_="%")
+    with database.write():
+        if database.kind == "postgres":
+            database.change(f'ALTER TABLE "{table}" ALTER COLUMN chip_id TYPE TEXT')
+        database.change(
+            "UPDATE runColumn SET type = 'STR' WHERE table_name = ? AND column_name = 'chip_id'",
+            table,
+        )
+    assert left_out(database, CHIP) == told
+    assert [made.stage_id for made in define_runs(database, CHIP, WORKDIR)] == expected
+    assert len(pending_components(database)) == 2 * len(expected)
+
+
 def test_a_label_of_a_kind_of_run_without_labels_matches_nothing(small: Database) -> None:
     columns = {**EXPOSURE, "state": "STR", "dist_group": "STR"}
     row = (1, "o1o", "GPC1", "r", "2009-04-15T01:22:12Z", "full", GROUP)
@@ -530,6 +670,28 @@ def test_every_interested_destination_gets_a_fileset(queued: Database) -> None:
         with queued.write():
             queued.change(f"UPDATE {table} SET state = 'enabled' WHERE dest_id = 2")
     assert [found.dest_id for found in pending_filesets(queued)] == [2]
+
+
+def test_nothing_is_pending_for_a_target_that_is_disabled(queued: Database) -> None:
+    finish(queued, 3, run="new")
+    finish(queued, 5)
+
+    def pending() -> list[set[int]]:
+        return [
+            {found.dist_id for found in pending_components(queued)},
+            {run.dist_id for run in to_advance(queued)},
+            {found.run.dist_id for found in pending_filesets(queued)},
+            {run.dist_id for run in pending_runs(queued)},
+        ]
+
+    before = [{1, 2, 4, 6}, {3}, {5}, {1, 2, 3, 4, 5, 6}]
+    assert pending() == before
+    with queued.write():
+        queued.change("UPDATE distTarget SET state = 'disabled' WHERE target_id = 1")
+    assert pending() == [{2, 4, 6}, set(), set(), {2, 4, 6}]
+    with queued.write():
+        queued.change("UPDATE distTarget SET state = 'enabled' WHERE target_id = 1")
+    assert pending() == before
 
 
 SELECTIONS: dict[str, tuple[Selection, int | None, list[int]]] = {

@@ -1,12 +1,17 @@
 """`disttool -run`: from runs with pending components to filesets that can be mirrored."""
 
 import io
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from pwd import getpwuid
 
 import pytest
+from client import PATIENCE, PROJECT
 from finished_runs import WORKDIR, Component, Finished, finished, members, usual
 
 from formats import mdc
@@ -14,15 +19,21 @@ from mirror.dirinfo import read_dirinfo
 from mirror.errors import ConfigError
 from mirror.rewrite import rewrite_dbinfo, rewrite_dump
 from mirror.unpack import Limits, unpack
-from server.database import Database
+from server.database import Database, Unavailable
 from server.distribution import run as run_room
-from server.distribution.bundle import Bundled, BundleTask
+from server.distribution.bundle import Bundled, BundleTask, bundle_component
 from server.distribution.queue import DistRun, Selection, pending_runs
-from server.distribution.revert import revert_components, revert_filesets, revert_runs
+from server.distribution.revert import (
+    move_runs,
+    revert_components,
+    revert_filesets,
+    revert_runs,
+)
 from server.distribution.run import main_run
+from server.executor import KILLED
 from server.faults import DATA
 from server.site import Place, Roots, SqliteFile
-from server.store_lock import hold_work
+from server.store_lock import hold_fileset, hold_product, hold_work
 
 CHIPS = ("XY01", "XY02", "XY10")
 
@@ -242,7 +253,8 @@ def test_a_wrong_workdir_is_mended_by_another_one(site: Finished) -> None:
         site.database.change("UPDATE distRun SET state = 'new', fault = 2 WHERE dist_id = ?", first)
         site.database.change("DELETE FROM rcRun")
         site.database.change("DELETE FROM rcDSFileset")
-    assert revert_runs(site.database, Selection(dist_id=first), "neb://any/elsewhere") == 1
+    chosen, elsewhere = Selection(dist_id=first), "neb://any/elsewhere"
+    assert move_runs(site.database, site.site.root, chosen, elsewhere).done == 1
     row = site.database.row("SELECT outdir FROM distRun WHERE dist_id = ?", first)
     assert row == (f"neb://any/elsewhere/chip.11.{first}",)
     components = site.database.rows(
@@ -265,6 +277,167 @@ def test_another_site_configuration_is_the_fault_of_no_run(
     assert "NEB_ROOT is not set" in caught.value.problems[0]
     assert caught.value.problems[-1].endswith("nothing was changed")
     assert site.state(first) == ("new", 0)
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_an_outdir_that_cannot_be_resolved_stops_no_other_run(
+    site: Finished, limit: int | None
+) -> None:
+    first, second = site.night([11, 12], CHIPS)
+    with site.database.write():
+        site.database.change(
+            "UPDATE distRun SET outdir = 'path://GONE/chip.11' WHERE dist_id = ?", first
+        )
+    assert run(site, limit=limit) == 1
+    assert site.state(first) == ("new", 3)
+    row = site.database.row("SELECT message FROM distRun WHERE dist_id = ?", first)
+    assert row
+    assert "DATAPATH has no 'GONE'" in row[0]
+    run(site)
+    site.is_whole(12, second, CHIPS)
+
+
+def test_an_outdir_of_another_user_is_the_fault_of_the_run_and_says_whose(
+    site: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = site.night([11, 12], CHIPS)
+    outdir = site.bundles / "chip.11"
+    outdir.mkdir(parents=True)
+    access = os.access
+
+    def asked(path: Path, mode: int) -> bool:
+        return path != outdir and access(path, mode)
+
+    monkeypatch.setattr(os, "access", asked)
+    assert run(site) == 1
+    assert site.state(first) == ("new", 2)
+    site.is_whole(12, second, CHIPS)
+    row = site.database.row("SELECT message FROM distRun WHERE dist_id = ?", first)
+    assert row
+    assert row[0].startswith(f"{outdir}: belongs to user {getpwuid(os.getuid()).pw_name}, and")
+    assert row[0].endswith("or make the directory writable")
+
+
+def test_an_outdir_that_may_not_be_made_says_whose_its_parent_is(
+    site: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = site.night([11], CHIPS)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert run(site) == 1
+    row = site.database.row("SELECT message FROM distRun WHERE dist_id = ?", first)
+    assert row
+    assert row[0].startswith(f"{site.neb}: belongs to user ")
+
+
+def killed_at_one(task: BundleTask) -> Bundled:
+    """As `bundle_component` with too little memory for one component."""
+    if (task.dist_id, task.component) == (1, "XY02"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return bundle_component(task)
+
+
+def test_a_component_that_kills_its_worker_stops_no_other(
+    site: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *others = site.night([11, 12, 13], CHIPS)
+    monkeypatch.setattr(run_room, "bundle_component", killed_at_one)
+    assert run(site, jobs=2) == 1
+    assert site.faults(first) == {"XY02": (KILLED.code, KILLED.message)}
+    for number, dist_id in zip([12, 13], others, strict=True):
+        site.is_whole(number, dist_id, CHIPS)
+    out, err = capsys.readouterr()
+    assert err == f"disttool: run {first}, component XY02: {KILLED.message}\n"
+    assert out.startswith("bundled 8 components of 3 runs")
+    monkeypatch.undo()
+    assert revert_components(site.database, Selection(dist_id=first)) == 1
+    assert run(site) == 0
+    site.is_whole(11, first, CHIPS)
+    assert site.litter() == []
+
+
+@pytest.mark.parametrize("holder", ["fileset", "product"])
+def test_a_fileset_that_another_one_holds_is_registered_by_the_next_call(
+    site: Finished, capsys: pytest.CaptureFixture[str], holder: str
+) -> None:
+    first, second = site.night([11, 12], CHIPS)
+    hold = (
+        hold_product(site.site.root, "one")
+        if holder == "product"
+        else hold_fileset(site.site.root, "one", f"o1.chip.11.{first}.1")
+    )
+    with hold:
+        assert run(site) == 0
+    left = "1 fileset is" if holder == "fileset" else "2 filesets are"
+    them = "it" if holder == "fileset" else "them"
+    out, err = capsys.readouterr()
+    assert err == (
+        f"disttool: {left} worked on by another process; the next call registers {them}\n"
+    )
+    assert out.endswith(f"registered {3 if holder == 'fileset' else 2} filesets\n")
+    assert site.database.row("SELECT count(*) FROM rcDSFileset WHERE fault <> 0") == (0,)
+    assert run(site) == 0
+    assert capsys.readouterr().err == ""
+    site.is_whole(11, first, CHIPS)
+    site.is_whole(12, second, CHIPS)
+
+
+def test_a_database_that_is_lost_is_told_and_so_is_what_was_done(
+    site: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.night([11, 12], CHIPS)
+    changes = 0
+    change = site.database.change
+
+    def failing(sql: str, *values: object) -> int:
+        nonlocal changes
+        changes += "UPDATE distComponent" in sql
+        if changes > len(CHIPS):
+            raise Unavailable("no connection" if changes > len(CHIPS) + 1 else "terminated")
+        return change(sql, *values)
+
+    monkeypatch.setattr(run_room, "BATCH", 1)
+    monkeypatch.setattr(site.database, "change", failing)
+    with pytest.raises(Unavailable, match="terminated"):
+        run(site)
+    assert changes > len(CHIPS) + 1
+    assert capsys.readouterr().out.startswith("bundled 3 components of 1 run (")
+    monkeypatch.undo()
+    assert run(site) == 0
+    assert len(site.filesets("one")) == 2
+
+
+FEW_FILES = """
+import resource, sys
+from server.__main__ import main
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (56, 56))
+    sys.exit(main(["disttool", "-run", "-jobs", "3"]))
+"""
+
+
+def test_many_runs_in_work_are_not_many_open_files(site: Finished, tmp_path: Path) -> None:
+    """Runs of one component: as many are held as there are tasks handed out."""
+    numbers = range(11, 71)
+    dist_ids = site.night(numbers, CHIPS[:1])
+    script = tmp_path / "few_files.py"
+    script.write_text(FEW_FILES)
+    done = subprocess.run(
+        [sys.executable, str(script)], env={**site.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    for number, dist_id in zip(numbers, dist_ids, strict=True):
+        site.is_whole(number, dist_id, CHIPS[:1])
+
+
+@pytest.mark.parametrize("address", ["8786", "http://127.0.0.1:8786"])
+def test_an_odd_scheduler_is_refused_even_with_nothing_to_do(site: Finished, address: str) -> None:
+    with pytest.raises(ConfigError, match="tcp://HOST:PORT expected"):
+        main_run(site.site, site.database, scheduler=address)
 
 
 def test_a_run_that_is_no_longer_imported(site: Finished) -> None:

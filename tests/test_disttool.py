@@ -1,6 +1,7 @@
 """disttool: from finished runs to what is pending, as it is typed; and what is refused."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,13 @@ import pytest
 from distruns import GROUP, WORKDIR, Disttool, Part, new_site
 
 from parse_config import load_mdc
-from server.catalogue import catalogue
-from server.distribute import MODES
+from server.catalogue import catalogue, find_product
+from server.distribution.call import MODES
 from server.distribution.queue import Selection
 from server.distribution.revert import revert_runs
-from server.runs.resolve import host_name
-from server.site import CATALOGUE, Place, SqliteFile
+from server.runs.resolve import file_resolve, host_name
+from server.site import CATALOGUE, Place, SqliteFile, read_site
+from server.store_lock import hold_work
 
 QUERY = ("-definebyquery", "-stage", "chip", "-workdir", WORKDIR)
 
@@ -154,15 +156,33 @@ def test_a_query_chooses(tool: Disttool, options: Sequence[str], expected: list[
 
 def test_a_run_that_was_distributed_goes_again_if_asked(tool: Disttool) -> None:
     tool.done(*QUERY)
-    assert tool.done(*QUERY, "-rerun") == ""
+    told = "left out: defined before and still new; disttool -droprun forgets what nobody has yet\n"
+    assert tool(*QUERY, "-rerun") == (0, "", f"disttool: 2 finished chip runs {told}")
+    assert tool(*QUERY) == (0, "", "")
     tool.change("UPDATE distRun SET state = 'full' WHERE stage_id = 2")
-    assert [line.split()[3] for line in tool.lines(*QUERY, "-rerun")] == ["2"]
+    code, out, err = tool(*QUERY, "-rerun", "-simple")
+    assert (code, err) == (0, f"disttool: 1 finished chip run {told}")
+    assert [line.split()[3] for line in out.splitlines()] == ["2"]
+    assert tool.done("-droprun", "-stage_id", "1") == "dropped 1 run\n"
+    assert [line.split()[3] for line in tool.lines(*QUERY)] == ["1"]
 
 
 WORKDIRS: dict[str, tuple[Sequence[str], str | None, str]] = {
     "given": (("-workdir", "neb://any/a/"), None, "neb://any/a"),
     "plain": (("-workdir", "/data/a"), None, "/data/a"),
     "path": (("-workdir", "path://WORK/a"), None, "path://WORK/a"),
+    "path alone": (("-workdir", "path://WORK"), None, "path://WORK"),
+    "path alone, slashes": (("-workdir", "path://WORK//"), None, "path://WORK"),
+    "any volume": (("-workdir", "neb://any"), None, "neb://any"),
+    "any volume, slash": (("-workdir", "neb://any/"), None, "neb://any"),
+    "no volume": (("-workdir", "neb://"), None, "neb://"),
+    "no volume, slashes": (("-workdir", "neb:////"), None, "neb://"),
+    "no volume, a path": (("-workdir", "neb:///a//"), None, "neb:///a"),
+    "file": (("-workdir", "file:///data/a/"), None, "file:///data/a"),
+    "all files": (("-workdir", "file:///"), None, "file://"),
+    "no file": (("-workdir", "file://"), None, "file://"),
+    "all of this host": (("-workdir", "/"), None, ""),
+    "slashes": (("-workdir", "/data/a//"), None, "/data/a"),
     "of the site": ((), "neb://any/site", "neb://any/site"),
     "given, not the site's": (("-workdir", "/data/a"), "neb://any/site", "/data/a"),
     "of this host": (("-workdir", "neb://@HOST@.0/a"), None, f"neb://{host_name()}.0/a"),
@@ -182,6 +202,10 @@ def test_where_bundles_go(
     outdir = f"{expected}/chip.1.1"
     assert tool.rows("SELECT outdir FROM distRun") == [(outdir,)]
     assert tool.rows("SELECT DISTINCT outdir FROM distComponent") == [(outdir,)]
+    # What is stored can be resolved, and is below what was asked for.
+    roots = read_site(Namespace(dsroot=None, dbname=None, site=None)).roots
+    asked = options[1] if options else str(of_site)
+    assert file_resolve(outdir, roots) == file_resolve(asked, roots) / "chip.1.1"
 
 
 def test_what_is_left_out_is_told_beside(tool: Disttool) -> None:
@@ -242,6 +266,126 @@ def test_what_is_reverted_is_counted(
     assert len(tool.lines("-listfaults")) == 2
     assert tool.done(mode, *options) == f"reverted {count} {mode[7:]}{'s' * (count != 1)}\n"
     assert len(tool.lines("-listfaults")) == 2 - count
+
+
+def test_filesets_are_reverted_for_one_destination(tool: Disttool) -> None:
+    tool.destination("other", "gpc2")
+    tool.done(*QUERY)
+    for number in (1, 2):
+        tool.change(
+            """INSERT INTO rcDSFileset (dist_id, dest_id, name, state, fault)
+            SELECT dist_id, ?, 'f', 'new', 5 FROM distRun""",
+            number,
+        )
+    # What got there was another one of this name.
+    tool.change("INSERT INTO rcRun (fs_id, dest_id, state) VALUES (1, 1, 'full')")
+    assert tool.done("-revertfileset", "-dest_name", "MPG") == "reverted 2 filesets\n"
+    assert tool.rows("SELECT DISTINCT dest_id FROM rcDSFileset") == [(2,)]
+    assert tool.done("-revertfileset", "-dest_id", "2", "-label", "A") == "reverted 1 fileset\n"
+
+
+ELSEWHERE = "path://WORK/elsewhere"
+MOVED: dict[str, tuple[Sequence[str], list[int], str]] = {
+    "all": (("-all",), [1, 2], "moved 2 runs below "),
+    "without a fault": (("-dist_id", "1"), [1], "moved 1 run below "),
+    "with a fault": (("-fault", "5"), [2], "moved 1 run below "),
+    "another fault": (("-fault", "4"), [], "moved 0 runs below "),
+    "full": (("-dist_id", "3"), [], "moved 0 runs below "),
+}
+
+
+@pytest.mark.parametrize(("options", "moved", "told"), MOVED.values(), ids=MOVED)
+def test_runs_that_are_not_full_are_moved(
+    tool: Disttool, options: Sequence[str], moved: list[int], told: str
+) -> None:
+    tool.chip(3)
+    tool.done(*QUERY)
+    tool.change("UPDATE distRun SET fault = 5 WHERE dist_id = 2")
+    tool.change("UPDATE distRun SET state = 'full', fault = 5 WHERE dist_id = 3")
+    tool.change("UPDATE distComponent SET state = 'full', name = 'x', bytes = 1, md5sum = 'y'")
+    if "-fault" in options:
+        tool.change("UPDATE distRun SET fault = 0 WHERE dist_id = 3")
+    assert tool.done("-revertrun", *options, "-workdir", ELSEWHERE) == f"{told}{ELSEWHERE}\n"
+    rows = tool.rows("SELECT dist_id FROM distRun WHERE outdir LIKE ?", f"{ELSEWHERE}/chip.%")
+    assert sorted(row[0] for row in rows) == moved
+    anew = tool.rows(
+        "SELECT DISTINCT dist_id FROM distComponent WHERE state = 'new' AND outdir LIKE ?"
+        " AND name IS NULL ORDER BY dist_id", f"{ELSEWHERE}/%",
+    )  # fmt: skip
+    assert [row[0] for row in anew] == moved
+    if moved:
+        ids = ", ".join(map(str, moved))
+        assert tool.rows(f"SELECT * FROM distRun WHERE fault <> 0 AND dist_id IN ({ids})") == []
+
+
+DROPPED: dict[str, tuple[Sequence[str], list[int], str]] = {
+    "all": (("-all",), [1, 2, 4], "dropped 3 runs, left 1 that has filesets"),
+    "run": (("-dist_id", "1"), [1], "dropped 1 run"),
+    "fault": (("-fault", "5"), [2], "dropped 1 run"),
+    "stage": (("-stage", "warp"), [], "dropped 0 runs"),
+    "distributed": (("-stage_id", "3"), [], "dropped 0 runs, left 1 that has filesets"),
+    "full, and nobody has it": (("-label", "M"), [4], "dropped 1 run"),
+}
+
+
+@pytest.fixture
+def four(tool: Disttool) -> Disttool:
+    """Four distRuns: new, faulty, distributed, and full with a faulty fileset."""
+    tool.chip(3)
+    tool.chip(4, label="M")
+    tool.done(*QUERY)
+    tool.change("UPDATE distRun SET fault = 5 WHERE dist_id = 2")
+    tool.change("UPDATE distRun SET state = 'full' WHERE dist_id > 2")
+    for values in ((3, "full", 0), (4, "new", 2)):
+        tool.change(
+            """INSERT INTO rcDSFileset (dist_id, dest_id, name, state, fault)
+            VALUES (?, 1, 'f', ?, ?)""",
+            *values,
+        )
+        tool.change("INSERT INTO rcRun (fs_id, dest_id, state) VALUES (?, 1, 'new')", values[0] - 2)
+    return tool
+
+
+@pytest.mark.parametrize(("options", "dropped", "told"), DROPPED.values(), ids=DROPPED)
+def test_runs_that_nobody_has_are_forgotten(
+    four: Disttool, options: Sequence[str], dropped: list[int], told: str
+) -> None:
+    advice = " (dsreg --del withdraws them)" if "left" in told else ""
+    assert four.done("-droprun", *options) == f"{told}{advice}\n"
+    for table in ("distRun", "distComponent"):
+        left = {row[0] for row in four.rows(f"SELECT dist_id FROM {table}")}
+        assert left == {1, 2, 3, 4} - set(dropped)
+    assert four.rows("SELECT 1 FROM rcDSFileset WHERE dist_id = 3") == [(1,)]
+    assert [int(line.split()[3]) for line in four.lines(*QUERY)] == dropped
+
+
+def test_what_is_registered_or_withdrawn_is_known_by_the_catalogue(four: Disttool) -> None:
+    # Registered by a coordinator that was killed before it could say so.
+    with catalogue(four.place) as database:
+        product = find_product(database, "gpc1")
+        assert product
+        four.change(
+            """INSERT INTO dsFileset (prod_id, fileset_name, reg_time, type)
+            VALUES (?, 'o4o.chip.4.4.1', '2009-04-15T01:22:12Z', 'IPP-DIST')""",
+            product.id,
+        )
+    assert four.done("-droprun", "-all") == (
+        "dropped 2 runs, left 2 that have filesets (dsreg --del withdraws them)\n"
+    )
+    four.change("INSERT INTO dsWithdrawn VALUES ('gpc1', 'f', 1)")
+    assert four.done("-droprun", "-dist_id", "3") == "dropped 1 run\n"
+
+
+def test_runs_in_work_are_neither_moved_nor_forgotten(tool: Disttool) -> None:
+    tool.done(*QUERY)
+    with hold_work(tool.root, "disttool run 2"):
+        assert tool.done("-revertrun", "-all", "-workdir", ELSEWHERE) == (
+            f"moved 1 run below {ELSEWHERE}, left 1 that another process works on\n"
+        )
+        assert tool.done("-droprun", "-all") == (
+            "dropped 1 run, left 1 that another process works on\n"
+        )
+    assert tool.rows("SELECT dist_id, outdir FROM distRun") == [(2, f"{WORKDIR}/chip.2.2")]
 
 
 def test_faults_are_shown_with_what_they_say(tool: Disttool) -> None:
@@ -326,6 +470,11 @@ REFUSALS: dict[str, tuple[Sequence[str], int, str]] = {
         "-revertcomponent: -dist_id or -stage or -stage_id or -label or -fault or -all is missing"),
     "revert of any run": (("-revertrun",), 3, "-revertrun: -dist_id or "),
     "revert of any fileset": (("-revertfileset",), 3, "-revertfileset: -dist_id or "),
+    "revert of all of one destination": (("-revertfileset", "-all", "-dest_id", "1"), 3,
+        "-all: everything, and"),
+    "drop of any run": (("-droprun",), 3, "-droprun: -dist_id or "),
+    "drop of a destination's": (("-droprun", "-dest_id", "1"), 3, "-droprun: -dist_id or "),
+    "revert to nowhere": (("-revertrun", "-all", "-workdir", "path://"), 3, "DATAPATH has no ''"),
     "revert of all of one": (("-revertrun", "-all", "-dist_id", "0"), 3, "-all: everything, and"),
     "revert of a stage": (("-revertrun", "-stage", "x"), 3, "-stage: one of raw"),
     "gzip level": (("-run", "-gzip_level", "10"), 3, "-gzip_level: 1 to 9 expected, not 10"),

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from client import PATIENCE, PROJECT
 
 from mirror.errors import ConfigError, LocalError, MirrorError, RefusedError
 from server import executor as executor_room
-from server.executor import AHEAD, Workers, workers
+from server.executor import AHEAD, KILLED, Workers, check_scheduler, workers
 from server.faults import CONFIGURATION, PROGRAM, SYSTEM, UNKNOWN, Fault
 
 # What the workers do: by name, so that they can import it.
@@ -41,6 +41,24 @@ def failing(number: int) -> int:
 def killed(number: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def double_but_for_two(number: int) -> int:
+    return killed(number) if number in (5, 40) else 2 * number
+
+
+def alone_or_killed(path: str) -> bool:
+    """As one that needs more memory than there is for two."""
+    try:
+        Path(path).mkdir()
+    except FileExistsError:
+        with suppress(OSError):
+            Path(path).rmdir()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.1)
+    with suppress(OSError):
+        Path(path).rmdir()
+    return True
 
 
 def note_and_wait(path: str) -> None:
@@ -109,17 +127,77 @@ def test_tasks_are_asked_for_when_they_are_needed() -> None:
             yield number
 
     with ThreadPoolExecutor(2) as threads:
-        pool = Workers(threads, 2, (BrokenProcessPool,))
+        pool = Workers(threads, 2)
         for _ in pool.each(double, tasks()):
             taken += 1
     assert taken == 200
 
 
-def test_a_worker_that_is_killed_ends_it_all() -> None:
-    with pytest.raises(LocalError, match="a worker has ended"), workers(2) as pool:
-        list(pool.each(killed, range(9)))
-    with pytest.raises(LocalError, match="a worker has ended"), workers(1) as pool:
-        list(pool.each(killed, [1]))
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_task_that_kills_its_worker_stops_no_other(jobs: int) -> None:
+    """Not in the same call, and not in one after that."""
+    with workers(jobs) as pool:
+        expected = {n: KILLED if n in (5, 40) else 2 * n for n in range(60)}
+        came = list(pool.each(double_but_for_two, range(60)))
+        assert dict(came) == expected
+        assert len(came) == 60
+        assert list(pool.each(double, [1])) == [(1, 2)]
+    assert KILLED.code == SYSTEM
+    assert KILLED.message.startswith("a worker process was killed while it worked on it")
+    assert multiprocessing.active_children() == []
+
+
+def test_tasks_that_cannot_be_done_together_are_done_alone(tmp_path: Path) -> None:
+    with workers(2) as pool:
+        tasks = [str(tmp_path / "room")] * 6
+        assert [done for _, done in pool.each(alone_or_killed, tasks)] == [True] * 6
+
+
+def test_a_worker_that_is_killed_while_it_has_nothing_to_do_is_replaced() -> None:
+    with workers(1) as pool:
+        ((_, pid),) = pool.each(process_id, [0])
+        assert isinstance(pid, int)
+        os.kill(pid, signal.SIGKILL)
+        (child,) = multiprocessing.active_children()
+        child.join()
+        assert sorted(pool.each(double, range(9))) == [(n, 2 * n) for n in range(9)]
+
+
+NO_START = """
+from server.executor import workers
+from mirror.errors import LocalError
+import test_executor
+if __name__ == "__main__":
+    import sys
+    sys.argv[0] = sys.modules["__main__"].__file__ = "/gone/coordinator.py"
+    try:
+        with workers(2) as pool:
+            list(pool.each(test_executor.double, [1, 2, 3]))
+    except LocalError as error:
+        print(error)
+"""
+
+
+def test_workers_that_cannot_be_started_are_the_fault_of_no_task(tmp_path: Path) -> None:
+    script = tmp_path / "coordinator.py"
+    script.write_text(NO_START)
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(PROJECT), str(PROJECT / "tests")))}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environ, capture_output=True, text=True, check=True,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.stdout.startswith("worker processes could not be started (exit status 1)")
+    assert "/gone/coordinator.py" in done.stderr
+
+
+def test_a_system_that_starts_no_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", refuse)
+    told = pytest.raises(LocalError, match=r"could not be started .*temporarily unavailable")
+    with told, workers(2) as pool:
+        list(pool.each(double, [1]))
 
 
 def test_an_error_of_the_coordinator_ends_the_workers(tmp_path: Path) -> None:
@@ -174,26 +252,46 @@ def test_a_cluster_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
     # A task that kills its worker is given to others, a few times; once is enough here.
     monkeypatch.setitem(distributed.config["distributed"]["scheduler"], "allowed-failures", 0)
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+            host="127.0.0.1", silence_logs=50,
+        ) as cluster,
+        workers(None, cluster.scheduler_address) as pool,
+    ):  # fmt: skip
+        assert pool.count == 2
+        assert sorted(pool.each(double, range(50))) == [(n, 2 * n) for n in range(50)]
+        seen = {done for _, done in pool.each(process_id, range(20))}
+        assert len(seen) == 2
+        assert os.getpid() not in seen
+        assert dict(pool.each(failing, [3])) == {3: Fault(PROGRAM, "ValueError: odd")}
+        assert list(pool.each(killed, [1])) == [(1, KILLED)]
+        assert list(pool.each(double, [1])) == [(1, 2)]
+
+
+def test_a_cluster_that_is_gone_ends_it_all() -> None:
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None,
         host="127.0.0.1", silence_logs=50,
-    ) as cluster:  # fmt: skip
-        with workers(None, cluster.scheduler_address) as pool:
-            assert pool.count == 2
-            assert sorted(pool.each(double, range(50))) == [(n, 2 * n) for n in range(50)]
-            seen = {done for _, done in pool.each(process_id, range(20))}
-            assert len(seen) == 2
-            assert os.getpid() not in seen
-            assert dict(pool.each(failing, [3])) == {3: Fault(PROGRAM, "ValueError: odd")}
-        lost = pytest.raises(LocalError, match="a worker has ended")
-        with lost, workers(None, cluster.scheduler_address) as pool:
-            list(pool.each(killed, [1]))
+    )  # fmt: skip
+    gone = pytest.raises(LocalError, match="the workers are gone")
+    with gone, workers(None, cluster.scheduler_address) as pool:
+        for _ in pool.each(double, range(10_000)):
+            cluster.close()
 
 
 @pytest.mark.parametrize("address", ["", "8786", "http://127.0.0.1:8786", "tcp://x", "tcp://x:1/y"])
 def test_an_odd_address_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="tcp://HOST:PORT expected"), workers(1, address):
         pass
+    with pytest.raises(ConfigError, match="tcp://HOST:PORT expected"):
+        check_scheduler(address)
+
+
+@pytest.mark.parametrize("address", [None, "tcp://127.0.0.1:8786", "tls://head.example:1"])
+def test_an_address_is_looked_at_without_asking_it(address: str | None) -> None:
+    check_scheduler(address)
 
 
 def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,9 @@ def test_without_a_comment_the_product_says_whom_it_is_for(tool: Disttool) -> No
 
 def test_two_destinations_may_share_a_product(defined: Disttool) -> None:
     other = ("-definedestination", "-name", "other", "-product", "gpc1")
-    assert defined.done(*other) == ("destination 2: other, product gpc1, no status_uri, enabled\n")
+    code, out, err = defined(*other)
+    assert (code, out) == (0, "destination 2: other, product gpc1, no status_uri, enabled\n")
+    assert "product gpc1 is that of MPG, too" in err
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,43 @@ def test_a_change_leaves_the_others_alone(defined: Disttool) -> None:
     assert defined.lines("-listinterests")[1] == "2 other 2 chip SweetSpot r.% T enabled"
 
 
+URI = "https://me:se%2Fcret@north.example/ds/status/index.txt"
+SHOWN = "https://***@north.example/ds/status/index.txt"
+
+
+def test_credentials_in_a_status_uri_are_never_shown(tool: Disttool) -> None:
+    told = [
+        tool.done(*DESTINATION, "-status_uri", URI),
+        tool.done("-updatedestination", "-dest_id", "1", "-status_uri", URI),
+        tool.done("-listdestinations"),
+        tool.done("-listdestinations", "-simple"),
+    ]
+    assert all(SHOWN in text and "cret" not in text for text in told)
+    assert tool.rows("SELECT status_uri FROM rcDestination") == [(URI,)]
+    # Where an address is none, it is not known where its credentials end.
+    for uri in (
+        "ftp://me:secret@h/s",
+        "http:/me:secret@h/s",
+        "http://me:se/cret@h:x/s",
+        "me:cret@",
+    ):
+        code, _, err = tool("-updatedestination", "-dest_id", "1", "-status_uri", uri)
+        assert (code, "cret" in err) == (3, False)
+        assert "***@" in err
+
+
+def test_a_status_uri_is_taken_back(tool: Disttool) -> None:
+    tool.done(*DESTINATION, "-status_uri", "http://h/s")
+    assert tool.done("-updatedestination", "-dest_id", "1", "-comment", "c") == (
+        "destination 1: MPG, product gpc1, status at http://h/s, enabled\n"
+    )
+    assert tool.done("-updatedestination", "-dest_id", "1", "-status_uri", "none") == (
+        "destination 1: MPG, product gpc1, no status_uri, enabled\n"
+    )
+    assert tool.rows("SELECT status_uri FROM rcDestination") == [(None,)]
+    assert tool.lines("-listdestinations") == ["1 MPG gpc1 NULL NULL enabled c"]
+
+
 @pytest.mark.parametrize("mode", ["-listtargets", "-listdestinations", "-listinterests"])
 def test_of_nothing_nothing_is_shown(tool: Disttool, mode: str) -> None:
     tool.chip(1)
@@ -202,9 +241,14 @@ REFUSALS: dict[str, tuple[Sequence[str], int, str]] = {
     "product of the server": ((*NEW, "-product", "metrics"), 3, "a page of this name"),
     "product by case": ((*NEW, "-product", "GPC1"), 1, "differs only by case"),
     "description": ((*NEW, "-product", "p2", "-comment", "a|b"), 3, "holds '|' or '#'"),
-    "ftp": ((*NEW, "-product", "p2", "-status_uri", "ftp://h/s"), 3, "http://… or https://…"),
-    "no host": ((*NEW, "-product", "p2", "-status_uri", "http:///s"), 3, "status_uri: http"),
-    "no address": ((*NEW, "-product", "p2", "-status_uri", "http://[::1/s"), 3, "status_uri: http"),
+    "ftp": ((*NEW, "-product", "p2", "-status_uri", "ftp://h/s"), 3,
+        "status_uri: an address like http://host/ds/PRODUCT/index.txt expected"),
+    "no product in it": ((*NEW, "-product", "p2", "-status_uri", "http://h/"), 3, "status_uri: an"),
+    "query": ((*NEW, "-product", "p2", "-status_uri", "http://h/s?x"), 3, "status_uri: an address"),
+    "port": ((*NEW, "-product", "p2", "-status_uri", "http://h:x/s"), 3, "status_uri: an address"),
+    "no uri at all": ((*NEW, "-product", "p2", "-status_uri", "none"), 3, "query, not none"),
+    "no host": ((*NEW, "-product", "p2", "-status_uri", "http:///s"), 3, "status_uri: an address"),
+    "no address": ((*NEW, "-product", "p2", "-status_uri", "http://[::1/s"), 3, "status_uri: an"),
     "all at once": ((*NEW, "-product", "a/b", "-status_uri", "x"), 3, "\nstatus_uri: "),
     "interest twice": (INTEREST, 1, "interest: destination 1 (MPG) in target 1 (chip), enabled:"),
     "interest of nobody": (("-defineinterest", "-target_id", "1"), 3, "-dest_id or -dest_name is"),
@@ -226,7 +270,7 @@ REFUSALS: dict[str, tuple[Sequence[str], int, str]] = {
     "update of unknown destination": (
         ("-updatedestination", "-dest_name", "x", "-set_state", "disabled"), 1, "destination x:"),
     "update to ftp": (("-updatedestination", "-dest_id", "1", "-status_uri", "ftp://h/s"), 3,
-        "status_uri: http"),
+        "status_uri: an address"),
     "update of no interest": (
         ("-updateinterest", "-dest_id", "1", "-target_id", "2", "-set_state", "disabled"), 1,
         "destination 1 (MPG): no interest in target 2; disttool -defineinterest makes it"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from mirror.disk import flush, told
 from mirror.errors import ConfigError
 from server.database import Database
-from server.distribution.bundle import SCRATCH, scratch_files
+from server.distribution.bundle import SCRATCH, check_writable, scratch_files, writing
 from server.distribution.documents import dirinfo, document_name, write_document
 from server.distribution.queue import DistRun
 from server.runs.imported import RunRow, find, select
@@ -35,15 +35,18 @@ def rows_of(database: Database, dist: DistRun) -> tuple[Stage, RunRow, list[RunR
 def made_outdir(dist: DistRun, roots: Roots) -> Path:
     """Make the directory of a run's bundles, durably; what killed attempts left there goes.
 
-    Raises ConfigError where its path cannot be resolved, LocalError where it cannot be made.
+    Raises ConfigError where its path cannot be resolved, LocalError where it cannot be made
+    or written to, which says whose it is.
     """
     outdir = file_resolve(dist.outdir, roots)
     with told(outdir):
         missing = [path for path in (outdir, *outdir.parents) if not path.is_dir()]
-        for path in reversed(missing):
-            with suppress(FileExistsError):
-                path.mkdir()
-        for left in scratch_files(outdir):
+    for path in reversed(missing):
+        with writing(path), suppress(FileExistsError):
+            path.mkdir()
+    check_writable(outdir)
+    for left in scratch_files(outdir):
+        with writing(left):
             left.unlink(missing_ok=True)
     flush(path.parent for path in missing)
     return outdir

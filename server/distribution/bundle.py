@@ -15,10 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
+from pwd import getpwuid
 
 from mirror.disk import flush, told
-from mirror.errors import ConfigError, IntegrityError
-from server.distribution.outputs import Output, dump_path, read_outputs, shipped
+from mirror.errors import ConfigError, IntegrityError, LocalError
+from server.distribution.outputs import MAX_DUMP, Output, dump_path, read_outputs, shipped
 from server.runs.resolve import file_resolve
 from server.runs.stages import STAGES
 from server.site import Roots
@@ -86,6 +87,40 @@ def bundle_component(task: BundleTask) -> Bundled:
     return _write(task.outdir / task.name, files, task.gzip_level) if files else NOTHING
 
 
+def check_writable(directory: Path) -> None:
+    """Raises LocalError where this process may not write in a directory that is there."""
+    allowed = os.access(directory, os.R_OK | os.W_OK | os.X_OK)
+    with told(directory):
+        # What is read-only for everybody is found out when it is written to.
+        if not (allowed or os.statvfs(directory).f_flag & os.ST_RDONLY):
+            raise _not_writable(directory)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """As `told`, for what changes a directory: says who may, if this process may not."""
+    with told(target):
+        try:
+            yield
+        except PermissionError:
+            raise _not_writable(target.parent) from None
+
+
+def _not_writable(directory: Path) -> LocalError:
+    owner = _user(directory.stat().st_uid)
+    return LocalError(
+        f"{directory}: belongs to {owner}, and {_user(os.geteuid())} may not write there; call this"
+        f" as {owner}, or make the directory writable"
+    )
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user {getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user {number}"
+
+
 def scratch_files(outdir: Path) -> Iterator[Path]:
     """What attempts that were killed have left in a directory of bundles."""
     begin, end = SCRATCH
@@ -124,6 +159,10 @@ def _files(task: BundleTask) -> list[Path]:
 
 def _read(path: Path) -> bytes:
     with _opened(path) as (file, seen), told(path):
+        if seen.st_size > MAX_DUMP:
+            raise IntegrityError(
+                f"{path}: has {seen.st_size} bytes; a config dump has at most {MAX_DUMP}"
+            )
         return os.pread(file, seen.st_size, 0)
 
 
@@ -158,12 +197,12 @@ def _write(target: Path, files: list[Path], level: int) -> Bundled:
     begin, end = SCRATCH
     scratch = target.with_name(f"{begin}{secrets.token_hex(8)}{end}")
     try:
-        with told(target):
+        with writing(target):
             file = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             with os.fdopen(file, "wb", buffering=_CHUNK) as output:
                 size, digest = _archive(files, level, output.write)
         flush([scratch])
-        with told(target):
+        with writing(target):
             os.replace(scratch, target)
         flush([target.parent])
     except BaseException:

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO
 
-from mirror.errors import ListError, LocalError, MirrorError
+from mirror.errors import ConfigError, ListError, LocalError, MirrorError
 from mirror.listing import FilesetRow, Header, Malformed, read_filesets
 from mirror.report import printable, say
 from server.addstatus import FAULT_LABEL, MAX_FAULT, NAME_LABEL
 from server.catalogue import catalogue
 from server.command import tell
 from server.database import Database
-from server.distribution.status_list import fetched, read_source
+from server.distribution.status_list import MAX_SECONDS, Source, fetched, read_source
 from server.site import add_site_options, read_site
 from server.store_lock import hold_work
 
@@ -102,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = parser.add_argument
     add("--timeout", "-timeout", metavar="SECONDS", type=_seconds, default=30.0,
-        help="how long a server may be silent (default 30)")  # fmt: skip
+        help="how long a server may be silent (default 30); in all it has ten times as long, at"
+        f" most {MAX_SECONDS:.0f}")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="also tell where there is nothing to mark")
     add_site_options(parser)
     return parser
@@ -150,11 +151,19 @@ def check(database: Database, destination: Destination, news: News, timeout: flo
     status_uri, TransportError, RefusedError or ListError for what the server answers, LocalError
     where the database fails.
     """
-    with fetched(read_source(destination.status_uri), destination.last, timeout) as file:
+    with fetched(_source(destination), destination.last, timeout) as file:
         skip = _position(file, destination.last) if destination.last else 0
         reports = _reports(islice(_rows(file), skip, None), news)
         while page := list(islice(reports, PAGE)):
             _take(database, destination, page, news)
+
+
+def _source(destination: Destination) -> Source:
+    try:
+        return read_source(destination.status_uri)
+    except ConfigError as error:
+        mending = "disttool -updatedestination mends it"
+        raise ConfigError([f"{problem}; {mending}" for problem in error.problems]) from None
 
 
 def _rows(file: IO[bytes]) -> Iterator[FilesetRow | Malformed]:

@@ -9,21 +9,29 @@ Everything is found by one query over the run's table, whatever was distributed 
 exposures' rows, too, are joined there, and not asked for one by one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 
 from mirror.errors import ConfigError
 from server.database import Database
+from server.distribution.matching import (
+    Query,
+    Which,
+    groupless,
+    is_whole,
+    matching,
+    same_run,
+    usable_rows,
+)
 from server.distribution.queue import DistRun, outdir_of
-from server.runs.facts import ID_COLUMNS, WAYS, Cache, facts_of
+from server.runs.facts import Cache, facts_of
 from server.runs.imported import columns_of, quoted
 from server.runs.resolve import HOST, file_resolve, host_name
-from server.runs.stages import FINISHED, Stage, component
+from server.runs.stages import Stage, component
 from server.site import Site
 
-EVERY_FILTER = "%"
-"""The filter of a target that takes runs whatever theirs is, known or not."""
+__all__ = ["NewRun", "Query", "check_workdir", "define_runs", "left_out", "plan_runs"]
 
 _AT_ONCE = 500
 """Runs whose components are in memory at a time."""
@@ -32,26 +40,7 @@ _OF_THE_SKY = ("stack", "SSdiff", "sky", "skycal", "ff")
 """Stages of many exposures: their runs are named by stage and id alone (PROTOCOL section 3)."""
 
 
-_TEXT = "STR"
-
-_Columns = Callable[[str], Mapping[str, str]]
-"""The columns of an imported table; none: there is no such table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which runs are asked for, and where they go.
-
-    `labels`: any of these; none: whatever their label. `set_label`: the distRuns' label, else
-    their run's. `dist_group`: only targets of it. `rerun`: those too that are distributed already.
-    """
-
-    stage: Stage
-    labels: Sequence[str] = ()
-    set_label: str | None = None
-    dist_group: str | None = None
-    rerun: bool = False
-    limit: int | None = None
+_WITH_SLASHES = re.compile(r"([a-z]+://)?(.*?)/*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +65,27 @@ class _Match:
 
 
 def check_workdir(site: Site, workdir: str | None) -> str:
-    """Where bundles go: `workdir`, else the site's DISTRIBUTION_ROOT, without a slash at its end.
+    """Where bundles go: `workdir`, else the site's DISTRIBUTION_ROOT, without slashes at its end.
 
-    `@HOST@` becomes this host's name, for it is another one's elsewhere. Raises ConfigError, which
-    names path and key, where neither is given or it cannot be resolved.
+    Those of a scheme stay: `neb://` is all of NEB_ROOT, whatever the volume. `@HOST@` becomes this
+    host's name, for it is another one's elsewhere. Raises ConfigError, which names path and key,
+    where neither is given or it cannot be resolved.
     """
     given = workdir if workdir is not None else site.distribution_root
     if given is None:
         raise ConfigError(
             ["-definebyquery: -workdir is missing, and the site key DISTRIBUTION_ROOT is not set"]
         )
+    matched = _WITH_SLASHES.fullmatch(given.replace(HOST, host_name()))
+    assert matched
+    kept = (matched[1] or "") + matched[2]
     try:
         file_resolve(given, site.roots)
+        file_resolve(outdir_of(kept, "stage", 1, 1), site.roots)
     except ConfigError as error:
         source = "-workdir" if workdir is not None else "DISTRIBUTION_ROOT"
         raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from None
-    return given.replace(HOST, host_name()).rstrip("/")
+    return kept
 
 
 def define_runs(database: Database, query: Query, workdir: str) -> list[DistRun]:
@@ -124,20 +118,32 @@ def left_out(database: Database, query: Query) -> list[str]:
         return []
     if "state" not in columns:
         return [f"{table} has no column state: none of its runs is known to be finished"]
-    groupless = _count(database, *_groupless(query, columns))
+    if not is_whole(columns.get(stage.id_column)):
+        return [f"{table} has no column {stage.id_column} of whole numbers: none can be named"]
     told = []
-    if groupless:
+    if no_group := _count(database, *groupless(database, query, columns)):
         told.append(
-            f"{_counted(groupless, stage)} left out: without a dist_group no target takes a run"
+            f"{_counted(no_group, stage)} left out: without a dist_group no target takes a run"
         )
-    if matching := _matching(database, query, bundled=False):
-        sql, values = matching
-        if empty := _count(database, f"SELECT DISTINCT r.{quoted(stage.id_column)} {sql}", values):
-            told.append(
-                f"{_counted(empty, stage)} left out: {stage.component_table} has no good row"
-                " of a run"
-            )
+    if empty := _matching_count(database, query, Which(bundled=False)):
+        told.append(
+            f"{_counted(empty, stage)} left out: {stage.component_table} has no good row of a run"
+        )
+    if query.rerun and (new := _matching_count(database, query, Which(still_new=True))):
+        told.append(
+            f"{_counted(new, stage)} left out: defined before and still new; disttool -droprun"
+            " forgets what nobody has yet"
+        )
     return told
+
+
+def _matching_count(database: Database, query: Query, which: Which) -> int:
+    """How many runs match, whatever the number of their targets."""
+    found = matching(database, query, which)
+    if found is None:
+        return 0
+    sql, values = found
+    return _count(database, f"SELECT DISTINCT r.{quoted(query.stage.id_column)} {sql}", values)
 
 
 def _count(database: Database, sql: str, values: Sequence[object]) -> int:
@@ -171,124 +177,15 @@ def _planned(database: Database, query: Query, match: _Match, known: Cache) -> N
 
 
 def _matches(database: Database, query: Query) -> list[_Match]:
-    matching = _matching(database, query, bundled=True)
-    if matching is None:
+    found = matching(database, query, Which())
+    if found is None:
         return []
-    sql, values = matching
+    sql, values = found
     run_id = f"r.{quoted(query.stage.id_column)}"
     text = f"SELECT {run_id}, t.target_id, t.clean {sql} ORDER BY {run_id}, t.target_id"
     if query.limit is not None:
         text, values = f"{text} LIMIT ?", [*values, query.limit]
     return [_Match(row[0], row[1], bool(row[2])) for row in database.rows(text, *values)]
-
-
-def _matching(
-    database: Database, query: Query, *, bundled: bool
-) -> tuple[str, list[object]] | None:
-    """FROM … WHERE …: runs `r` and targets `t` that take them; None: there can be none.
-
-    `bundled`: those with a component to be bundled, or those without.
-    """
-    stage = query.stage
-    columns = columns_of(database, stage.run_table)
-    if not {stage.id_column, "state", "dist_group"} <= set(columns):
-        return None
-    finished, values = _finished(query, columns)
-    usable = _usable(database, stage)
-    filter_ = _filter_of(cache(partial(columns_of, database)), stage.run_table, "r")
-    run_id = f"r.{quoted(stage.id_column)}"
-    component_row = (
-        f"EXISTS (SELECT 1 FROM {quoted(stage.component_table)} c"
-        f" WHERE c.{quoted(stage.id_column)} = {run_id} AND {usable})"
-        if usable
-        else "1 = 0"
-    )
-    sql = f"""FROM distTarget t JOIN {quoted(stage.run_table)} r ON r."dist_group" = t.dist_group
-        WHERE {finished} AND t.stage = ? AND t.state = 'enabled'
-        AND (t.clean = 1 OR r."state" = 'full')
-        AND (t.filter = ? OR lower({filter_}) LIKE lower(t.filter))
-        AND EXISTS (SELECT 1 FROM rcInterest i JOIN rcDestination d ON d.dest_id = i.dest_id
-            WHERE i.target_id = t.target_id AND i.state = 'enabled' AND d.state = 'enabled')
-        AND NOT EXISTS (SELECT 1 FROM distRun o
-            WHERE o.target_id = t.target_id AND o.stage_id = {run_id}
-            {"AND o.state <> 'full'" if query.rerun else ""})
-        AND {"" if bundled else "NOT "}{component_row}"""
-    values += [stage.name, EVERY_FILTER]
-    if query.dist_group is not None:
-        sql += " AND t.dist_group = ?"
-        values.append(query.dist_group)
-    return sql, values
-
-
-def _finished(query: Query, columns: Mapping[str, str]) -> tuple[str, list[object]]:
-    """What is true of a finished run `r` with one of the labels."""
-    sql = f'r."state" IN ({", ".join("?" * len(FINISHED))})'
-    if not query.labels:
-        return sql, [*FINISHED]
-    if "label" not in columns:
-        return "1 = 0", []
-    return f'{sql} AND r."label" IN ({", ".join("?" * len(query.labels))})', [
-        *FINISHED, *query.labels,
-    ]  # fmt: skip
-
-
-def _groupless(query: Query, columns: Mapping[str, str]) -> tuple[str, list[object]]:
-    finished, values = _finished(query, columns)
-    sql = f"SELECT 1 FROM {quoted(query.stage.run_table)} r WHERE {finished}"
-    return f'{sql} AND r."dist_group" IS NULL' if "dist_group" in columns else sql, values
-
-
-def _usable(database: Database, stage: Stage) -> str | None:
-    """What is true of a row `c` of the component table that is distributed; None: no such table.
-
-    It has no fault, and is full or cleaned if it says. A cleaned one of a run that is full stays:
-    for a target that is not clean its images are missing, which is a fault that people should see
-    and not a fileset that silently lacks them.
-    """
-    columns = columns_of(database, stage.component_table)
-    if stage.id_column not in columns:
-        return None
-    if stage.component_column is not None and stage.component_column not in columns:
-        return None
-    conditions = ["1 = 1"]
-    if "fault" in columns:
-        conditions.append('(c."fault" IS NULL OR c."fault" = 0)')
-    if "data_state" in columns:
-        states = ", ".join(f"'{state}'" for state in FINISHED)
-        conditions.append(f"""(c."data_state" IS NULL OR c."data_state" IN ({states}))""")
-    return " AND ".join(conditions)
-
-
-def _filter_of(columns: _Columns, table: str, alias: str) -> str:
-    """SQL for the filter of the run in row `alias` of a run table: its own, else an earlier run's.
-
-    The ways back are those of `server.runs.facts`.
-    """
-    own = quoted(ID_COLUMNS[table])
-    found = [f'{alias}."filter"'] if columns(table).get("filter") == _TEXT else []
-    for number, link in enumerate(link for way in WAYS.get(table, ()) for link in way):
-        key = ID_COLUMNS[link.run_table]
-        linking = columns(link.source or table)
-        if (
-            ID_COLUMNS[table] not in linking
-            or linking.get(link.column, _TEXT) == _TEXT
-            or key not in columns(link.run_table)
-        ):
-            continue
-        name = f"{alias}{number}"
-        inner = _filter_of(columns, link.run_table, name)
-        earlier, same = f"{quoted(link.run_table)} {name}", f"{name}.{quoted(key)}"
-        if link.source is None:
-            where = f"FROM {earlier} WHERE {same} = {alias}.{quoted(link.column)}"
-        else:
-            where = (
-                f"FROM {quoted(link.source)} {name}i"
-                f" JOIN {earlier} ON {same} = {name}i.{quoted(link.column)}"
-                f" WHERE {name}i.{own} = {alias}.{own} LIMIT 1"
-            )
-        found.append(f"(SELECT {inner} {where})")
-    # A coalesce has at least two arguments.
-    return f"coalesce({', '.join([*found, 'NULL', 'NULL'])})"
 
 
 # Making
@@ -323,17 +220,18 @@ def _insert(
 
 
 def _insert_components(database: Database, stage: Stage, outdirs: Mapping[int, str]) -> None:
-    usable = _usable(database, stage)
+    usable = usable_rows(database, stage)
     assert usable is not None
     own = quoted(stage.id_column)
     rows = {"r": _named(database, stage.run_table), "c": _named(database, stage.component_table)}
     if stage.component_column is not None:
         rows = {"r": [], "c": [stage.component_column]}
+    same = same_run(database, stage, stage.component_table, "c", "o.stage_id")
     columns = [f"{alias}.{quoted(name)}" for alias, names in rows.items() for name in names]
     found = database.rows(
         f"""SELECT {", ".join(["o.dist_id", *columns])} FROM distRun o
         JOIN {quoted(stage.run_table)} r ON r.{own} = o.stage_id
-        JOIN {quoted(stage.component_table)} c ON c.{own} = o.stage_id
+        JOIN {quoted(stage.component_table)} c ON {same}
         WHERE o.dist_id BETWEEN ? AND ? AND o.stage = ? AND {usable}""",
         min(outdirs), max(outdirs), stage.name,
     )  # fmt: skip

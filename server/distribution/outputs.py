@@ -18,8 +18,8 @@ from mirror.listing import check_name
 from mirror.tarstream import folded
 from server.runs.stages import Stage
 
-MAX_DUMP = 2**30
-"""Bytes of an unpacked dump: what a mirror takes, too."""
+MAX_DUMP = 2**26
+"""Bytes of an unpacked dump: those of a night have some 10,000, and a mirror takes even more."""
 
 _BLOCK = "FILES.OUTPUT"
 _NO_FILE = ("STDOUT", "STDERR")

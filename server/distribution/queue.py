@@ -2,7 +2,8 @@
 
 A distRun is `new` until every component is bundled and its documents are written, then `full`. A
 component is `new` until it is bundled. A fileset is pending for a run that is full, until it is
-registered. What has a fault is pending no longer, until it is reverted.
+registered. What has a fault is pending no longer, until it is reverted; nothing is pending for a
+target that is disabled, until it is enabled.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ class Selection:
     """Which distribution runs, or what belongs to them, is asked for; None, or no label: all.
 
     `labels`: any of them. `fault`: its code, of the component, run or fileset that is asked for.
-    `dest_id`: only filesets of this destination.
+    `dest_id`: only filesets of this destination, where filesets are asked for.
     """
 
     dist_id: int | None = None
@@ -135,6 +136,10 @@ class FaultyWork:
 
 _RUN = ", ".join(f"r.{name}" for name in DistRun.__slots__)
 
+# The run `r` has a target that is enabled.
+_AIMED = """EXISTS (SELECT 1 FROM distTarget t
+    WHERE t.target_id = r.target_id AND t.state = 'enabled')"""
+
 # Interested in the run `r`, and nothing is registered or wrong yet.
 _WANTING = """rcInterest i
     JOIN rcDestination d ON d.dest_id = i.dest_id AND d.state = 'enabled'
@@ -161,7 +166,7 @@ def pending_components(
         f"""SELECT c.dist_id, c.component, c.outdir, r.stage, r.stage_id, r.clean, r.label
         FROM distComponent c JOIN distRun r ON r.dist_id = c.dist_id
         WHERE c.state = 'new' AND c.fault = 0 AND r.state = 'new' AND r.fault = 0
-        AND {condition} ORDER BY c.dist_id, c.component""",
+        AND {_AIMED} AND {condition} ORDER BY c.dist_id, c.component""",
         values,
         limit,
     )
@@ -192,7 +197,7 @@ def to_advance(
     rows = _limited(
         database,
         f"""SELECT {_RUN} FROM distRun r WHERE r.state = 'new' AND r.fault = 0 AND {condition}
-        AND NOT EXISTS ({_UNBUNDLED}) ORDER BY r.dist_id""",
+        AND {_AIMED} AND NOT EXISTS ({_UNBUNDLED}) ORDER BY r.dist_id""",
         values,
         limit,
     )
@@ -210,7 +215,7 @@ def pending_filesets(
     rows = _limited(
         database,
         f"""SELECT {_RUN}, d.dest_id, d.name, d.product FROM distRun r, {_WANTING}
-        AND r.state = 'full' AND {condition} ORDER BY r.dist_id, d.dest_id""",
+        AND r.state = 'full' AND {_AIMED} AND {condition} ORDER BY r.dist_id, d.dest_id""",
         values,
         limit,
     )
@@ -227,7 +232,7 @@ def pending_runs(
     condition, values = selection.condition()
     rows = _limited(
         database,
-        f"""SELECT {_RUN} FROM distRun r WHERE {condition} AND (
+        f"""SELECT {_RUN} FROM distRun r WHERE {condition} AND {_AIMED} AND (
             (r.state = 'new' AND r.fault = 0
                 AND (EXISTS ({_UNBUNDLED} AND c.fault = 0) OR NOT EXISTS ({_UNBUNDLED})))
             OR (r.state = 'full' AND EXISTS (SELECT 1 FROM {_WANTING}))
@@ -257,6 +262,11 @@ def list_filesets(
         limit,
     )
     return [DistFileset(*row) for row in rows]
+
+
+def held_as(dist_id: int) -> str:
+    """What a run that is worked on is held as (`server.store_lock.hold_work`)."""
+    return f"disttool run {dist_id}"
 
 
 def outdir_of(workdir: str, stage: str, stage_id: int, dist_id: int) -> str:

@@ -12,7 +12,10 @@ from server.faults import Fault
 
 @dataclass(slots=True)
 class Report:
-    """What was done, for the line at the end and, on a terminal, while it goes on."""
+    """What was done, for the line at the end and, on a terminal, while it goes on.
+
+    `held`: filesets that another process is working on.
+    """
 
     runs_left: int
     components: int = 0
@@ -20,6 +23,7 @@ class Report:
     advanced: int = 0
     registered: int = 0
     faults: int = 0
+    held: int = 0
     _runs: set[int] = field(default_factory=set)
     _drawn: float = 0.0
 
@@ -33,8 +37,7 @@ class Report:
         """Tell of a fault, in a line of its own."""
         self.faults += 1
         self._clear()
-        with suppress(OSError):
-            print(f"disttool: {what}: {fault.message}", file=sys.stderr, flush=True)
+        _complain(f"{what}: {fault.message}")
 
     def component_fault(self, dist_id: int, component: str, fault: Fault) -> None:
         """Tell of a fault of a component, whose message may begin with its name."""
@@ -54,8 +57,14 @@ class Report:
                 print(f"\r\x1b[K{self._done()}; {left}", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Tell what was done, if anything was. Raises what `tell` raises."""
+        """Tell what was done, if anything was, and what was left. Raises what `tell` raises."""
         self._clear()
+        if self.held:
+            filesets, them = ("fileset is", "it") if self.held == 1 else ("filesets are", "them")
+            _complain(
+                f"{self.held} {filesets} worked on by another process; the next call registers"
+                f" {them}"
+            )
         if self.components or self.advanced or self.registered or self.faults:
             tell(self._done())
 
@@ -81,12 +90,15 @@ class Report:
 def tell_standing(count: int) -> None:
     """Tell that faults of earlier calls are still there: nobody else will."""
     faults = "1 fault stands" if count == 1 else f"{count} faults stand"
+    _complain(
+        f"{faults} from before; disttool -listfaults shows what, disttool -revertcomponent,"
+        " -revertrun and -revertfileset let it be tried again"
+    )
+
+
+def _complain(text: str) -> None:
     with suppress(OSError):
-        print(
-            f"disttool: {faults} from before; disttool -listfaults shows what, disttool"
-            " -revertcomponent, -revertrun and -revertfileset let it be tried again",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        print(f"disttool: {text}", file=sys.stderr, flush=True)
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,12 +8,11 @@ there (PROTOCOL section 4; DESIGN, "When one machine is not enough").
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from mirror.errors import ConfigError
+from mirror.errors import ConfigError, MirrorError
 from server.command import interruptible
 from server.database import Database, Unavailable
 from server.distribution.advance import advance, made_outdir, rows_of
@@ -21,7 +20,9 @@ from server.distribution.bundle import GZIP_LEVEL, Bundled, BundleTask, bundle_c
 from server.distribution.filesets import fileset_name, record_fault, register_fileset
 from server.distribution.queue import (
     DistRun,
+    PendingFileset,
     Selection,
+    held_as,
     list_faults,
     pending_components,
     pending_filesets,
@@ -30,11 +31,11 @@ from server.distribution.queue import (
 )
 from server.distribution.report import Report, tell_standing
 from server.distribution.tasks import plan_tasks
-from server.executor import workers
+from server.executor import check_scheduler, workers
 from server.faults import Fault, fault_of
 from server.runs.resolve import file_resolve
 from server.site import Site
-from server.store_lock import ConflictError, hold_work
+from server.store_lock import HeldError, Holds, holds
 
 BATCH = 20
 """Results that are recorded in one transaction: each one waits for the disk."""
@@ -59,16 +60,17 @@ def main_run(
     `jobs` processes here (default: one a core), or those of the Dask cluster at `scheduler`;
     `gzip_level` 1 to 9. Prints a line of what was done, if anything was, and a line on standard
     error for each fault, and one if some stand from earlier; returns the exit status, 1 if there
-    are any. Raises ConfigError for options that are none and for workdirs that have no meaning any
+    are any. Raises ConfigError for options that are none and where no outdir has a meaning any
     more, and what the database and the workers raise. SIGTERM and Ctrl-C end it after what is done
     has been recorded and told.
     """
     level = GZIP_LEVEL if gzip_level is None else gzip_level
     _check(jobs, level)
+    check_scheduler(scheduler)
     selection = Selection(labels=tuple(labels))
     runs = pending_runs(database, selection, limit)
     standing = len(list_faults(database, selection))
-    _check_outdirs(site, runs)
+    _check_outdirs(site, database, selection, runs)
     if runs:
         _work_off(site, database, runs, level, jobs, scheduler)
     if standing:
@@ -85,31 +87,57 @@ def _work_off(
     scheduler: str | None,
 ) -> None:
     report = Report(len(runs))
-    with interruptible():
-        coordinator = _Coordinator(site, database, level, report)
+    with interruptible(), holds(site.root) as held:
+        coordinator = _Coordinator(site, database, level, report, held)
         try:
             with workers(jobs, scheduler) as pool:
                 tasks = coordinator.tasks(runs)
                 for task, result in pool.each(bundle_component, tasks):
                     coordinator.take(task, result)
-        finally:
-            coordinator.close()
-            report.end()
+        except MirrorError:
+            # What went wrong first is told; this would be no more than its consequence.
+            with suppress(MirrorError):
+                coordinator.record()
+            with suppress(MirrorError):
+                report.end()
+            raise
+        except BaseException:
+            _end(coordinator, report)
+            raise
+        _end(coordinator, report)
 
 
-def _check_outdirs(site: Site, runs: Iterable[DistRun]) -> None:
-    """Raises ConfigError where a workdir has no meaning any more: the site's fault, not a run's."""
-    problems = []
-    for run in runs:
-        try:
-            file_resolve(run.outdir, site.roots)
-        except ConfigError as error:
-            problems += [f"run {run.dist_id}: {problem}" for problem in error.problems]
-    if problems:
-        more = [f"and {len(problems) - 10} runs more"] if len(problems) > 10 else []
-        raise ConfigError(
-            [*problems[:10], *more, "is this the right site configuration? nothing was changed"]
-        )
+def _end(coordinator: "_Coordinator", report: Report) -> None:
+    try:
+        coordinator.record()
+    finally:
+        report.end()
+
+
+def _check_outdirs(
+    site: Site, database: Database, selection: Selection, runs: Sequence[DistRun]
+) -> None:
+    """Raises ConfigError where no outdir has a meaning any more: the site's fault, not a run's."""
+    # A limit may have left only those runs whose own fault it is.
+    if _any_outdir(site, runs) or _any_outdir(site, pending_runs(database, selection)):
+        return
+    problems = [problem for run in runs[:10] for problem in _outdir_problems(site, run)]
+    more = [f"and {len(runs) - 10} runs more"] if len(runs) > 10 else []
+    raise ConfigError(
+        [*problems, *more, "is this the right site configuration? nothing was changed"]
+    )
+
+
+def _any_outdir(site: Site, runs: Sequence[DistRun]) -> bool:
+    return not runs or not all(_outdir_problems(site, run) for run in runs)
+
+
+def _outdir_problems(site: Site, run: DistRun) -> list[str]:
+    try:
+        file_resolve(run.outdir, site.roots)
+    except ConfigError as error:
+        return [f"run {run.dist_id}: {problem}" for problem in error.problems]
+    return []
 
 
 def _check(jobs: int | None, level: int) -> None:
@@ -122,23 +150,18 @@ def _check(jobs: int | None, level: int) -> None:
         raise ConfigError(problems)
 
 
-@dataclass(slots=True)
-class _Opened:
-    """A run that is held: its components that have not come back, and what lets go of it."""
-
-    left: int
-    hold: ExitStack
-
-
 class _Coordinator:
     """The one that knows the database: gives out the tasks of runs, and takes in results."""
 
-    def __init__(self, site: Site, database: Database, level: int, report: Report) -> None:
+    def __init__(
+        self, site: Site, database: Database, level: int, report: Report, held: Holds
+    ) -> None:
         self._site = site
         self._database = database
         self._level = level
         self._report = report
-        self._opened: dict[int, _Opened] = {}
+        self._held = held
+        self._left: dict[int, int] = {}
         self._results: list[tuple[BundleTask, Bundled | Fault]] = []
         self._recorded = time.monotonic()
 
@@ -150,38 +173,29 @@ class _Coordinator:
     def take(self, task: BundleTask, result: Bundled | Fault) -> None:
         """Take in a result; with that of the last component a run goes on to its filesets."""
         self._results.append((task, result))
-        opened = self._opened[task.dist_id]
-        opened.left -= 1
+        self._left[task.dist_id] -= 1
+        is_last = not self._left[task.dist_id]
         late = time.monotonic() - self._recorded > BATCH_SECONDS
-        if not opened.left or late or len(self._results) >= BATCH:
-            self._record()
-        if not opened.left:
-            with self._opened.pop(task.dist_id).hold:
-                self._finish(task.dist_id)
+        if is_last or late or len(self._results) >= BATCH:
+            self.record()
+        if is_last:
+            del self._left[task.dist_id]
+            self._finish(task.dist_id)
         self._report.draw()
-
-    def close(self) -> None:
-        """Record what has come, and let go of every run."""
-        try:
-            self._record()
-        finally:
-            for opened in self._opened.values():
-                opened.hold.close()
 
     def _begin(self, dist_id: int) -> list[BundleTask]:
         """Hold a run and plan it; what needs no bundling is done at once."""
-        with ExitStack() as hold:
-            try:
-                hold.enter_context(hold_work(self._site.root, f"disttool run {dist_id}"))
-            except ConflictError:
-                # Another coordinator is at it, and will do all of it.
-                self._report.runs_left -= 1
-                return []
-            tasks = self._plan(dist_id)
-            if tasks:
-                self._opened[dist_id] = _Opened(len(tasks), hold.pop_all())
-            else:
-                self._finish(dist_id)
+        try:
+            self._held.take(held_as(dist_id))
+        except HeldError:
+            # Another coordinator is at it, and will do all of it.
+            self._report.runs_left -= 1
+            return []
+        tasks = self._plan(dist_id)
+        if tasks:
+            self._left[dist_id] = len(tasks)
+        else:
+            self._finish(dist_id)
         return tasks
 
     def _plan(self, dist_id: int) -> list[BundleTask]:
@@ -208,7 +222,7 @@ class _Coordinator:
         outdir = made_outdir(dist, roots)
         return plan_tasks(stage, dist, run, rows, names, outdir, roots, self._level)
 
-    def _record(self) -> None:
+    def record(self) -> None:
         """Record the results that have come, in one transaction."""
         self._recorded = time.monotonic()
         if not self._results:
@@ -245,21 +259,31 @@ class _Coordinator:
             else:
                 self._report.advanced += 1
         for pending in pending_filesets(self._database, selection):
-            if fault := _attempt(partial(register_fileset, self._site, self._database, pending)):
-                record_fault(self._database, pending, fault)
-                name = f"{pending.product}/{fileset_name(pending.run, pending.dest_id)}"
-                self._report.fault(f"run {dist_id}, fileset {name}", fault)
-            else:
-                self._report.registered += 1
+            self._register(pending)
+        self._held.drop(held_as(dist_id))
         self._report.runs_left -= 1
+
+    def _register(self, pending: PendingFileset) -> None:
+        try:
+            fault = _attempt(partial(register_fileset, self._site, self._database, pending))
+        except HeldError:
+            # It stays pending, for the next call.
+            self._report.held += 1
+            return
+        if fault:
+            record_fault(self._database, pending, fault)
+            name = f"{pending.product}/{fileset_name(pending.run, pending.dest_id)}"
+            self._report.fault(f"run {pending.run.dist_id}, fileset {name}", fault)
+        else:
+            self._report.registered += 1
 
 
 def _attempt(work: Callable[[], T]) -> T | Fault:
     """Do some work for a run; what goes wrong is a fault of its own and stops no other."""
     try:
         return work()
-    except Unavailable:
-        # Not the run's fault, and nothing can be recorded now.
+    except (Unavailable, HeldError):
+        # Not the run's fault; and without a database nothing can be recorded.
         raise
     except Exception as error:
         return fault_of(error)

@@ -7,8 +7,8 @@ grows without bound, so it goes into a temporary file.
 
 import http.client
 import os
+import re
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -22,14 +22,21 @@ from mirror import __version__
 from mirror.disk import told
 from mirror.errors import ConfigError, ListError, RefusedError, TransportError
 from mirror.listing import INDEX
+from mirror.report import printable
+from server.distribution.clock import Clock, OverdueError, clocked
 
 MAX_BYTES = 1 << 30
 """Bytes of a list: some ten million reports."""
 
 MAX_SECONDS = 600.0
-"""Seconds that one answer may take in all, however steadily it drips."""
+"""Seconds that an exchange may take at most, however steadily it drips."""
+
+PATIENCE = 10
+"""An exchange may take so many times as long as a silence in it."""
 
 CHUNK = 1 << 16
+
+_CREDENTIALS = re.compile(r"^([a-z]+://)?.*@", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +53,17 @@ def read_source(uri: str) -> Source:
     Raises ConfigError for what is no http or https address of a product.
     """
     try:
-        parts = urlsplit(uri.strip())
+        parts = urlsplit(uri)
         named = parts.scheme in ("http", "https") and bool(parts.hostname)
         _ = parts.port
     except ValueError:
         named = False
     path = parts.path.removesuffix(INDEX).rstrip("/") if named else ""
-    if not path or parts.query or parts.fragment or not uri.strip().isprintable() or " " in path:
+    plain = uri.isascii() and uri.isprintable() and " " not in uri
+    if not (path and plain) or parts.query or parts.fragment:
         raise ConfigError(
             ["status_uri: an address like http://host/ds/PRODUCT/index.txt expected, without a"
-             " query; disttool -updatedestination mends it"]
+             f" query, not {printable(masked(uri))}"]
         )  # fmt: skip
     credentials, _, host = parts.netloc.rpartition("@")
     authorization = None
@@ -64,31 +72,38 @@ def read_source(uri: str) -> Source:
     return Source(urlunsplit((parts.scheme, host, f"{path}/{INDEX}", "", "")), authorization)
 
 
+def masked(uri: str) -> str:
+    """A status_uri as people may see it: `***` for the credentials in it, or what may be some."""
+    return _CREDENTIALS.sub(r"\1***@", uri)
+
+
 @contextmanager
 def fetched(source: Source, last: str | None, timeout: float) -> Iterator[IO[bytes]]:
     """The list after the fileset `last`, or all of it, in a file for the length of a `with`.
 
     All of it comes, too, where the server does not know `last` any more, or ignores what it is
-    asked. What was cut is asked for once more. `timeout`: seconds of silence that are borne.
+    asked. What was cut is asked for once more. `timeout`: seconds of silence that are borne; all
+    of it, whatever is asked for again, takes PATIENCE times as long, and MAX_SECONDS, at most.
     Raises TransportError, RefusedError or ListError; LocalError if it cannot be kept here.
     """
+    clock = Clock(timeout, min(PATIENCE * timeout, MAX_SECONDS))
     with told(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
         try:
-            _fetch(source, last, timeout, file)
+            _fetch(source, last, clock, file)
         except RefusedError as error:
             # The last one may have been withdrawn (PROTOCOL section 1); or it is the product.
             if error.status != 404 or last is None:
                 raise
-            _fetch(source, None, timeout, file)
+            _fetch(source, None, clock, file)
         yield file
 
 
-def _fetch(source: Source, last: str | None, timeout: float, file: IO[bytes]) -> None:
+def _fetch(source: Source, last: str | None, clock: Clock, file: IO[bytes]) -> None:
     for final in (False, True):
         file.seek(0)
         file.truncate()
         try:
-            _receive(source, last, timeout, file)
+            _receive(source, last, clock, file)
         except TransportError as error:
             if final or error.permanent:
                 raise
@@ -99,21 +114,25 @@ def _fetch(source: Source, last: str | None, timeout: float, file: IO[bytes]) ->
             return
 
 
-def _receive(source: Source, last: str | None, timeout: float, file: IO[bytes]) -> None:
+def _receive(source: Source, last: str | None, clock: Clock, file: IO[bytes]) -> None:
     """One answer into the file, whole."""
     url = source.url + (f"?{quote(last, safe='')}" if last else "")
-    until = time.monotonic() + MAX_SECONDS
+    came = 0
     try:
-        with _opener().open(_request(url, source), timeout=timeout) as answer:
+        with _opener(clock).open(_request(url, source), timeout=clock.left()) as answer:
             _check_kind(answer.headers.get("content-type", ""), source.url)
-            came = 0
             while chunk := answer.read1(CHUNK):
                 came += len(chunk)
-                _check_bounds(came, until, source.url)
+                if came > MAX_BYTES:
+                    raise ListError(f"{source.url}: the list is longer than {MAX_BYTES} bytes")
                 with told(tempfile.gettempdir()):
                     file.write(chunk)
             if answer.length:
                 raise TransportError(f"{source.url}: {answer.length} bytes of the list are missing")
+    except OverdueError:
+        raise TransportError(
+            f"{source.url}: the answer did not end within {clock.total:g} s", permanent=True
+        ) from None
     except urllib.error.HTTPError as error:
         error.close()
         raise _refused(source.url, error) from None
@@ -140,15 +159,6 @@ def _check_kind(kind: str, url: str) -> None:
         raise ListError(f"{url}: a list expected, not an answer of type {kind!r}")
 
 
-def _check_bounds(came: int, until: float, url: str) -> None:
-    if came > MAX_BYTES:
-        raise ListError(f"{url}: the list is longer than {MAX_BYTES} bytes")
-    if time.monotonic() > until:
-        raise TransportError(
-            f"{url}: only {came} bytes came in {MAX_SECONDS:.0f} s", permanent=True
-        )
-
-
 def _refused(url: str, error: urllib.error.HTTPError) -> RefusedError | TransportError:
     if error.code >= 500:
         return TransportError(f"{url}: HTTP {error.code}")
@@ -156,6 +166,24 @@ def _refused(url: str, error: urllib.error.HTTPError) -> RefusedError | Transpor
     if 300 <= error.code < 400:
         hint = ", a redirect that is not followed"
     return RefusedError(f"{url}: HTTP {error.code}{hint}", error.code)
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(clocked(http.client.HTTPConnection, self._clock), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(clocked(http.client.HTTPSConnection, self._clock), req)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -173,16 +201,18 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
             raise TransportError(f"a redirect to {scheme}, which is not followed", permanent=True)
+        # What comes with a redirect is not read: it may never end.
+        fp.close()
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def _opener(clock: Clock) -> urllib.request.OpenerDirector:
     """What knows http, https, proxies and redirects, and no files and no ftp."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _Http(clock),
+        _Https(clock),
         urllib.request.HTTPDefaultErrorHandler(),
         _Redirects(),
         urllib.request.HTTPErrorProcessor(),

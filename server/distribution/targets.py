@@ -6,12 +6,12 @@ disabled stays known: nothing is made for it as long as it is.
 """
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from mirror.errors import ConfigError
 from server.accepted import product_problems
 from server.catalogue import Product, find_product
 from server.database import Database, Duplicate, Row
+from server.distribution.status_list import masked, read_source
 from server.dsprodtool import ensure_product
 from server.site import Site
 from server.store_lock import ConflictError
@@ -19,6 +19,9 @@ from server.store_lock import ConflictError
 ENABLED = "enabled"
 STATES = (ENABLED, "disabled")
 """States of targets, destinations and interests."""
+
+NO_URI = "none"
+"""Instead of a status_uri: the destination reports no more."""
 
 PRODUCT_TYPE = "ipp-dist"
 PRODUCT_COLUMNS = ("target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
@@ -60,11 +63,15 @@ class Destination:
 
     def line(self) -> str:
         """The destination in one line."""
-        status = f"status at {self.status_uri}" if self.status_uri else "no status_uri"
+        status = f"status at {self.shown_uri()}" if self.status_uri else "no status_uri"
         return (
             f"destination {self.dest_id}: {self.name}, product {self.product}, {status},"
             f" {self.state}"
         )
+
+    def shown_uri(self) -> str | None:
+        """The status_uri as people may see it: without the credentials in it."""
+        return self.status_uri and masked(self.status_uri)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +160,13 @@ def update_target(database: Database, target_id: int, state: str) -> Target:
 # Destinations
 
 
-def check_status_uri(uri: str) -> str | None:
-    """Say why `uri` cannot be a status product's address, or None if it can."""
+def check_status_uri(uri: str) -> list[str]:
+    """What is wrong with the address of a status product; nothing if it can be read."""
     try:
-        parts = urlsplit(uri)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and " " not in uri
-    except ValueError:
-        good = False
-    return None if good else f"status_uri: http://… or https://… expected, not {uri}"
+        read_source(uri)
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def check_product(database: Database, name: str, description: str) -> list[str]:
@@ -204,8 +210,8 @@ def define_destination(
     """
     description = comment or f"distribution to {name}"
     problems = check_product(database, product, description)
-    if status_uri is not None and (reason := check_status_uri(status_uri)):
-        problems.append(reason)
+    if status_uri is not None:
+        problems += check_status_uri(status_uri)
     if problems:
         raise ConfigError(problems)
     _refuse_taken(database, name)
@@ -269,19 +275,19 @@ def update_destination(
     status_uri: str | None,
     comment: str | None,
 ) -> Destination:
-    """Change what is given of a destination.
+    """Change what is given of a destination; a status_uri `none` is taken back.
 
     Raises ConfigError for a status_uri that cannot be, ConflictError where there is none.
     """
-    if status_uri is not None and (reason := check_status_uri(status_uri)):
-        raise ConfigError([reason])
+    if status_uri not in (None, NO_URI) and (problems := check_status_uri(status_uri)):
+        raise ConfigError(problems)
     with database.write():
         found = find_destination(database, dest_id, name)
         database.change(
             """UPDATE rcDestination SET state = coalesce(?, state),
-            status_uri = coalesce(?, status_uri), comment = coalesce(?, comment)
+            status_uri = nullif(coalesce(?, status_uri), ?), comment = coalesce(?, comment)
             WHERE dest_id = ?""",
-            state, status_uri, comment, found.dest_id,
+            state, status_uri, NO_URI, comment, found.dest_id,
         )  # fmt: skip
         return find_destination(database, found.dest_id, None)
 
