@@ -104,20 +104,46 @@ def sql_type(kind: str, database: str) -> str:
     return _SQL[database].get(family or "text", "TEXT")
 
 
-def wider(one: str, other: str) -> str | None:
-    """The type that holds the values of both, None where there is none."""
+def wider(one: str, other: str) -> str:
+    """The type that holds the values of both: STR, as their text, where there is no other."""
     if one == other:
         return one
-    family = _family(one)
-    if family != _family(other) or family not in ("whole", "real"):
-        return None
-    if family == "real":
+    families = {_family(one), _family(other)}
+    if not families <= {"whole", "real"}:
+        return "STR"
+    if "real" in families:
         return "F64"
     if one[0] == other[0]:
         return max(one, other, key=lambda kind: int(kind[1:]))
     # A sign takes a bit; what a U64 has beyond S64 is refused anyway.
     bits = max(int(kind[1:]) * (2 if kind[0] == "U" else 1) for kind in (one, other))
     return f"S{min(bits, 64)}"
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether the values of both types look the same in SQL: one is the wider of the two."""
+    return _family(one) == _family(other)
+
+
+def converted(column: str, before: str, after: str, database: str) -> str:
+    """A column's values as SQL that makes the wider type `after` of `before`; see `wider`."""
+    name = quoted(column)
+    if sql_type(before, database) == sql_type(after, database):
+        return name
+    if before == "BOOL" and after == "STR":
+        return f"CASE {name} WHEN 0 THEN 'F' WHEN 1 THEN 'T' END"
+    cast = f"CAST({name} AS {sql_type(after, database)})"
+    if database == "sqlite" and _family(before) == "real":
+        # SQLite shows 15 digits, which may be another number.
+        return (
+            f"CASE WHEN CAST({cast} AS REAL) = {name} THEN {cast} ELSE printf('%!.17g', {name}) END"
+        )
+    return cast
+
+
+def declared_key(table: str) -> tuple[str, ...]:
+    """The key of a table that the pipeline is known to have; of any other, none."""
+    return _KEYS.get(table, ())
 
 
 def known_names(imported: Iterable[str]) -> dict[str, str]:
@@ -150,6 +176,37 @@ def check_column(column: str, kind: str, database: str) -> None:
         raise Refused(f"a STR expected, not {kind}")
 
 
+def column_problems(
+    known: Mapping[str, str], key: Sequence[str], columns: Iterable[tuple[str, str]], database: str
+) -> list[tuple[int, str]]:
+    """Which columns of a row a table with the columns `known` cannot take, and why.
+
+    A column is told by its place in `columns`, the row's names with their types.
+    """
+    folded = {column.lower(): column for column in known}
+    problems = []
+    for at, (column, kind) in enumerate(columns):
+        other = folded.setdefault(column.lower(), column)
+        try:
+            if other != column:
+                raise Refused(f"differs from column {other} by case alone")
+            check_column(column, kind, database)
+            before = known.get(column, kind)
+            if column in key and not alike(before, kind):
+                came = f"{before} expected in a key, as it was imported before, not {kind}"
+                raise Refused(f"{came}; give it the type {before} in the document")
+        except Refused as refused:
+            problems.append((at, str(refused)))
+    return problems
+
+
+def wider_columns(known: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
+    """The columns of a table that must become wider for these types, with what they become."""
+    both = {column: wider(before, kinds[column]) for column, before in known.items()
+            if column in kinds}  # fmt: skip
+    return {column: kind for column, kind in both.items() if kind != known[column]}
+
+
 def key_of(table: str, columns: Iterable[str], run_id: Sequence[str]) -> tuple[str, ...]:
     """The key of a new table: `run_id`, by which it is asked for, in front."""
     if table in _KEYS or table == VERSION_TABLE:
@@ -162,15 +219,10 @@ def key_of(table: str, columns: Iterable[str], run_id: Sequence[str]) -> tuple[s
     return tuple(sorted(ids, key=lambda column: column not in run_id))
 
 
-def upsert(table: str, key: Sequence[str], columns: Sequence[str]) -> str:
-    """The statement that writes a row, over one with the same key if there is one."""
+def insert(table: str, columns: Sequence[str]) -> str:
+    """The statement that writes a row."""
     marks = ", ".join("?" * len(columns))
-    sql = f"INSERT INTO {quoted(table)} ({sql_list(columns)}) VALUES ({marks})"
-    if not key:
-        return sql
-    changes = [f"{quoted(c)} = excluded.{quoted(c)}" for c in columns if c not in key]
-    action = f"DO UPDATE SET {', '.join(changes)}" if changes else "DO NOTHING"
-    return f"{sql} ON CONFLICT ({sql_list(key)}) {action}"
+    return f"INSERT INTO {quoted(table)} ({sql_list(columns)}) VALUES ({marks})"
 
 
 def sql_list(columns: Iterable[str]) -> str:
@@ -182,13 +234,26 @@ Cast = Callable[[Any], object]
 """Makes of a value the one that is written, or raises Refused."""
 
 
-def cast_of(kind: str, is_key: bool) -> Cast | None:
-    """What makes of a value (never NULL) the one that is written; None if it is as it is."""
+def cast_of(kind: str, held: str, is_key: bool) -> Cast | None:
+    """What makes of a value (never NULL) the one that is written; None if it is as it is.
+
+    `kind`: its type; `held`: the type of the column, which is as wide or wider.
+    """
+    if held == "STR" and kind not in ("STR", *_TIMES):
+        return _as_text
+    if held == "F64" and _family(kind) == "whole":
+        return float
     if kind == "STR":
         return _key_text if is_key else _text
     if kind in _TIMES:
         return str
     return _CASTS.get(kind)
+
+
+def _as_text(value: bool | float) -> str | None:
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    return None if value != value else str(value)
 
 
 def _text(value: str) -> str:

@@ -6,49 +6,30 @@ it came. A document is taken in row by row, in the memory of a few of them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from dataclasses import dataclass
+from typing import BinaryIO
 
+from mirror import run_store
 from mirror.dirinfo import show
 from mirror.errors import IntegrityError
 from mirror.run_columns import (
     VERSION_TABLE,
     Cast,
     Refused,
+    alike,
     cast_of,
-    check_column,
     check_table,
+    column_problems,
+    declared_key,
+    insert,
     key_of,
-    known_names,
     quoted,
-    sql_list,
-    sql_type,
-    upsert,
-    wider,
+    wider_columns,
 )
+from mirror.run_store import SCHEMA, SqlDatabase, Table
 from parse_config import Entry, MdcError, stream_mdc
 
 __all__ = ["SCHEMA", "VERSION_TABLE", "Imported", "SqlDatabase", "import_run", "quoted"]
-
-SCHEMA = """
-CREATE TABLE runTable (
-    run_table TEXT NOT NULL,
-    table_name TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    PRIMARY KEY (run_table, table_name)
-);
-CREATE TABLE runColumn (
-    table_name TEXT NOT NULL,
-    column_name TEXT NOT NULL,
-    type TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    is_key INTEGER NOT NULL,
-    PRIMARY KEY (table_name, column_name)
-)
-"""
-"""`run_table`: the table that names the kind of run (chipRun); `table_name`: one of its tables, in
-the order of the documents. `type`: as the document has it (S32, STR, …); `is_key`: the column is
-part of the table's key."""
 
 BATCH = 1000
 """Rows that are written at once."""
@@ -63,26 +44,6 @@ MAX_PROBLEMS = 1000
 """Problems that are listed: a document with more is no exported run."""
 
 _MAX_SHAPES = 1000
-_LOCK = 1129595220
-
-
-class SqlDatabase(Protocol):
-    """A connection with a transaction open, SQLite or PostgreSQL; `?` stands for a value."""
-
-    kind: str
-    """`sqlite` or `postgres`."""
-
-    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Every row of a query."""
-        ...
-
-    def change(self, sql: str, *values: object) -> int:
-        """Run a statement; returns the number of rows it touched."""
-        ...
-
-    def change_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run a statement once for each of `rows`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +51,8 @@ class Imported:
     """What a document brought: how many `rows` in which `tables`, dbversion not counted.
 
     `run_table` names the kind of run; `run_id` is the id in its first row, `runs` how many rows
-    it had (an exported run has one).
+    it had (an exported run has one). `left_out`: its tables that were not imported, each with the
+    reason; `changed`: the columns that have another type from now on, each with both.
     """
 
     run_table: str
@@ -98,17 +60,21 @@ class Imported:
     tables: tuple[str, ...]
     run_id: object
     runs: int
+    left_out: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 def import_run(database: SqlDatabase, source: BinaryIO | Iterable[bytes], name: str) -> Imported:
     """Read an exported run into its tables, created and widened as needed.
 
-    `source` is a binary file or the chunks of one, `name` stands for it in errors. A row that is
-    there already, by its key, gets the values that come; columns that do not come keep theirs.
-    To be called inside a transaction, which the caller rolls back if this raises.
+    `source` is a binary file or the chunks of one, `name` stands for it in errors. The run's rows
+    are those of the document afterwards, and no other: what it had before is removed. Tables of
+    another kind of run, and unknown ones that do not say which run their rows are of, are left
+    out. To be called inside a transaction, which the caller rolls back if this raises.
 
-    Raises IntegrityError with every problem of a document that is no exported run, or that does
-    not fit what was imported before; each names document, line, table and column.
+    Raises IntegrityError with every problem of a document that is no exported run, that has rows
+    of a run it is not about, or that does not fit what was imported before; each names document,
+    line, table and column.
     """
     reader = _Import(database, name)
     warnings: list[str] = []
@@ -120,6 +86,8 @@ def import_run(database: SqlDatabase, source: BinaryIO | Iterable[bytes], name: 
                 break
     except MdcError as error:
         found = error.problems
+        if not reader.began:
+            found = [f"{name}:1: an exported run (mdc) expected; this is none:", *found]
     # What repeats without MULTI is left out by the reader: a row, or a value, would be lost.
     problems = [*found, *warnings, *reader.problems]
     if not problems:
@@ -129,28 +97,18 @@ def import_run(database: SqlDatabase, source: BinaryIO | Iterable[bytes], name: 
     return reader.imported()
 
 
-# What is written
-
-
-@dataclass(slots=True)
-class _Table:
-    """A table as it is in the database; `columns` with their types. Without a key: dbversion."""
-
-    name: str
-    key: tuple[str, ...] = ()
-    columns: dict[str, str] = field(default_factory=dict)
-    rows: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How rows of one table with the same columns are written."""
+    """How rows of one table with the same columns are written.
 
-    table: _Table
-    columns: tuple[str, ...]
+    `key` is where the key's columns are, `run` where the id of the run is; dbversion has neither.
+    """
+
+    table: Table
     sql: str
     casts: tuple[tuple[int, Cast], ...]
     key: tuple[int, ...]
+    run: int | None
 
 
 class _Import:
@@ -161,28 +119,41 @@ class _Import:
         self._database = database
         self._name = name
         self._run_table = ""
+        self._id_column = ""
         self._run_id: object = None
-        self._tables: dict[str, _Table | None] = {}
-        self._shapes: dict[tuple[object, ...], _Shape | None] = {}
+        self._ids: set[object] = set()
+        self._new_ids: list[object] = []
+        self._tables: dict[str, Table | None] = {}
+        self._held: dict[str, None] = {}
+        self._foreign: set[str] = set()
+        self._left_out: dict[str, str] = {}
+        self._changed: dict[tuple[str, str], tuple[str, str]] = {}
+        self._shapes: dict[tuple[str, tuple[str, ...], tuple[str, ...]], _Shape | None] = {}
         self._shape: _Shape | None = None
         self._batch: list[list[object]] = []
-        if database.kind == "postgres":
-            # Two that create the same table at once would be in each other's way.
-            database.rows(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        known = database.rows("SELECT DISTINCT table_name FROM runColumn")
-        self._folded = known_names(row[0] for row in known)
+        self._lines: list[int] = []
+        run_store.lock(database)
+        self._folded = run_store.known_tables(database)
+
+    @property
+    def began(self) -> bool:
+        """Whether anything of a run was seen."""
+        return bool(self._tables)
 
     def take(self, entry: Entry) -> None:
         """Take in one entry of the document's top level."""
-        table = entry.name
+        name = entry.name
         if entry.type not in ("MULTI", "METADATA"):
             expected = "a table's row (NAME METADATA … END) expected"
-            self._problem(entry.line, table, None, f"{expected}, not {entry.type}")
+            self._problem(entry.line, name, None, f"{expected}, not {entry.type}")
             return
-        if table not in self._tables:
+        if name not in self._tables:
             self._begin(entry)
-        if entry.type == "METADATA" and self._tables.get(table):
-            self._row(entry)
+        if entry.type == "METADATA":
+            if table := self._tables.get(name):
+                self._row(table, entry)
+            elif name in self._foreign and name not in self._left_out:
+                self._leave_out(name, entry.value.columns[0])
 
     def finish(self) -> list[str]:
         """Write what is left; returns what is missing from the document."""
@@ -192,17 +163,25 @@ class _Import:
             came = f"no row of {self._run_table}" if self._run_table else "no table"
             self.problems.append(f"{self._name}:1: an exported run expected; it has {came}")
         if not self.problems:
-            self._enlist()
+            run_store.enlist(self._database, self._run_table, (one.name for one in self._came()))
         return self.problems
 
     def imported(self) -> Imported:
         """What came, once `finish` has found nothing missing."""
-        tables = [one for one in self._tables.values() if one and one.rows and one.key]
+        tables = self._came()
         run = self._tables.get(self._run_table)
         assert run is not None
-        rows = sum(one.rows for one in tables)
-        names = tuple(one.name for one in tables)
-        return Imported(self._run_table, rows, names, self._run_id, run.rows)
+        changed = (
+            f"column {column} of {table}: {now} from now on, {before} before"
+            for (table, column), (before, now) in self._changed.items()
+        )
+        return Imported(
+            self._run_table, sum(one.rows for one in tables), tuple(one.name for one in tables),
+            self._run_id, run.rows, tuple(self._left_out.values()), tuple(changed),
+        )  # fmt: skip
+
+    def _came(self) -> list[Table]:
+        return [one for one in self._tables.values() if one and one.rows and one.key]
 
     def _problem(self, line: int, table: str, column: str | None, text: str) -> None:
         where = f"table {show(table)[1:-1]}"
@@ -213,48 +192,76 @@ class _Import:
     def _begin(self, entry: Entry) -> None:
         """A table that the document has not named before: look it up."""
         name = entry.name
-        if name != VERSION_TABLE:
-            self._run_table = self._run_table or name
         self._tables[name] = None
         if len(self._tables) > MAX_TABLES:
             if len(self._tables) == MAX_TABLES + 1:
                 self._problem(entry.line, name, None, f"at most {MAX_TABLES} tables expected")
             return
+        is_run = not self._run_table and name != VERSION_TABLE
+        if is_run:
+            self._run_table = name
         try:
             check_table(name, self._folded)
+            table = run_store.find(self._database, name)
+            if is_run:
+                self._begin_run(table)
         except Refused as refused:
             self._problem(entry.line, name, None, str(refused))
             return
         self._folded[name.lower()] = name
-        known = self._database.rows(
-            "SELECT column_name, type, is_key FROM runColumn WHERE table_name = ?"
-            " ORDER BY position",
-            name,
-        )
-        key = tuple(row[0] for row in known if row[2])
-        self._tables[name] = _Table(name, key, {row[0]: row[1] for row in known})
+        # Where the kind is refused, the others are looked at for more problems.
+        any_kind = name == VERSION_TABLE or self._tables.get(self._run_table) is None
+        if not any_kind and not run_store.is_of_kind(table, self._run_table, self._id_column):
+            self._foreign.add(name)
+            return
+        self._tables[name] = table
+        if table.columns and name not in self._held and name != VERSION_TABLE:
+            self._held[name] = None
+            if not self.problems:
+                self._remove([name], self._ids)
 
-    def _row(self, entry: Entry) -> None:
+    def _begin_run(self, table: Table) -> None:
+        """The table that names the kind of run: which others there are of it, by which id."""
+        key = declared_key(table.name)
+        others = sorted(table.owners - {table.name})
+        if others and not key:
+            raise Refused(f"a kind of run expected; it was imported as a table of {others[0]}")
+        self._id_column = (key or table.key or ("",))[0]
+        for one in run_store.tables_of(self._database, table.name):
+            if run_store.is_of_kind(one, table.name, self._id_column):
+                self._held[one.name] = None
+
+    def _leave_out(self, name: str, columns: tuple[str, ...]) -> None:
+        """Note why a table is not imported."""
+        self._tables[name] = None
+        run_id = self._id_column
+        lacks = run_id and run_id not in columns
+        why = f"which has no {run_id}" if lacks else "whose rows are of other runs"
+        self._left_out[name] = f"{name}, {why}"
+
+    def _row(self, table: Table, entry: Entry) -> None:
         """A row of a table: into the batch, which is written when it is full."""
         names, kinds, values = entry.value.columns
         mark = (entry.name, names, kinds)
         try:
             shape = self._shapes[mark]
         except KeyError:
-            shape = self._shapes[mark] = self._make_shape(entry, names, kinds)
+            shape = self._make_shape(table, entry, names, kinds)
+            self._shapes[mark] = shape
         if shape is None:
             return
         row = list(values)
         self._convert(shape, row, entry)
-        shape.table.rows += 1
-        if shape.table.rows == 1 and entry.name == self._run_table:
-            self._run_id = row[shape.key[0]]
-        if entry.name == VERSION_TABLE and shape.table.rows > 1:
+        table.rows += 1
+        if shape.run is not None:
+            self._check_run(row[shape.run], shape.run, entry)
+        elif entry.name == VERSION_TABLE and table.rows > 1:
             self._problem(entry.line, entry.name, None, "one row expected, this is another")
         if shape is not self._shape or len(self._batch) == BATCH:
             self._flush()
             self._shape = shape
         self._batch.append(row)
+        self._lines.append(entry.line)
 
     def _convert(self, shape: _Shape, row: list[object], entry: Entry) -> None:
         for at, cast in shape.casts:
@@ -267,120 +274,121 @@ class _Import:
             if row[at] is None:
                 self._problem_at(entry, at, "a value expected in a key, not NULL")
 
+    def _check_run(self, run_id: object, at: int, entry: Entry) -> None:
+        """A row of the run's table tells an id, one of another table names one of them."""
+        if run_id in self._ids or run_id is None:
+            return
+        if entry.name == self._run_table:
+            if not self._ids:
+                self._run_id = run_id
+            self._ids.add(run_id)
+            self._new_ids.append(run_id)
+            return
+        came = f"{next(iter(self._ids))!r}" if len(self._ids) == 1 else f"{len(self._ids)} ids"
+        text = (
+            f"the id of a run that {self._run_table} has expected ({came} so far), not {run_id!r}"
+        )
+        self._problem_at(entry, at, text)
+
     def _problem_at(self, entry: Entry, at: int, text: str) -> None:
         column = entry.value.entries[at]
         self._problem(column.line, entry.name, column.name, text)
 
     def _flush(self) -> None:
-        """Write the batch."""
-        if self._shape is not None and self._batch and not self.problems:
-            if not self._shape.table.key:
-                self._database.change(f"DELETE FROM {quoted(VERSION_TABLE)}")
-            self._database.change_many(self._shape.sql, self._batch)
-        self._batch = []
+        """Write the batch; of runs that are new in it, nothing older stays."""
+        shape, batch, lines = self._shape, self._batch, self._lines
+        self._batch, self._lines = [], []
+        if shape is None or not batch or self.problems:
+            return
+        table = shape.table
+        self._remove(self._held, self._new_ids)
+        self._new_ids = []
+        if not table.key:
+            self._database.change(f"DELETE FROM {quoted(VERSION_TABLE)}")
+        repeated = run_store.insert_rows(self._database, shape.sql, batch, table, shape.key)
+        for number in repeated:
+            pairs = zip(table.key, shape.key, strict=True)
+            key = ", ".join(f"{column} {batch[number][at]!r}" for column, at in pairs)
+            self._problem(lines[number], table.name, None, f"one row with this key expected: {key}")
+
+    def _remove(self, tables: Iterable[str], ids: Iterable[object]) -> None:
+        run_store.remove_runs(self._database, tables, self._id_column, tuple(ids))
 
     def _make_shape(
-        self, entry: Entry, names: tuple[str, ...], kinds: tuple[str, ...]
+        self, table: Table, entry: Entry, names: tuple[str, ...], kinds: tuple[str, ...]
     ) -> _Shape | None:
         """Hold the columns of a row against its table, which gets those it has not."""
-        table = self._tables[entry.name]
-        assert table is not None
         self._flush()
-        if len(self._shapes) == _MAX_SHAPES:
+        if len(self._shapes) >= _MAX_SHAPES:
             self._shapes.clear()
         before = len(self.problems)
-        self._check(entry, table, names, kinds)
         try:
-            run = self._tables.get(self._run_table)
-            key = table.key or key_of(table.name, names, run.key[:1] if run else ())
+            key = self._key(table, names)
         except Refused as refused:
             self._problem(entry.line, table.name, None, str(refused))
             return None
+        if key is None:
+            self._leave_out(table.name, names)
+            return None
+        columns = tuple(zip(names, kinds, strict=True))
+        self._check(entry, table, key, columns)
+        if len(self.problems) > before:
+            return None
+        self._widen(table, key, dict(columns))
+        casts = (
+            (at, cast_of(kind, table.columns[column], column in key))
+            for at, (column, kind) in enumerate(columns)
+        )
+        run = names.index(self._id_column) if self._id_column in key else None
+        needed = tuple((at, cast) for at, cast in casts if cast)
+        return _Shape(table, insert(table.name, names), needed, tuple(map(names.index, key)), run)
+
+    def _key(self, table: Table, names: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The key of a table; None for one that does not say which run its rows are of."""
+        if table.name == self._run_table:
+            key = table.key or key_of(table.name, names, ())
+            self._id_column = key[0]
+            return key
+        known = table.key or declared_key(table.name)
+        if known or table.name == VERSION_TABLE:
+            return known
+        if not self._id_column:
+            raise Refused(f"a row of {self._run_table} expected before")
+        if self._id_column not in names:
+            return None
+        return key_of(table.name, names, (self._id_column,))
+
+    def _check(
+        self, entry: Entry, table: Table, key: Sequence[str], columns: Sequence[tuple[str, str]]
+    ) -> None:
+        """Note what the table cannot take: names, types, too many columns."""
+        for at, text in column_problems(table.columns, key, columns, self._database.kind):
+            self._problem_at(entry, at, text)
+        names = {column for column, _ in columns}
         for column in key:
             if column not in names:
                 self._problem(entry.line, table.name, column, "expected in a row: it is of the key")
-        if len(self.problems) > before:
-            return None
-        self._widen(table, key, dict(zip(names, kinds, strict=True)))
-        casts = ((at, cast_of(kind, names[at] in key)) for at, kind in enumerate(kinds))
-        return _Shape(
-            table, names, upsert(table.name, key, names),
-            tuple((at, cast) for at, cast in casts if cast), tuple(map(names.index, key)),
-        )  # fmt: skip
-
-    def _check(
-        self, entry: Entry, table: _Table, names: tuple[str, ...], kinds: tuple[str, ...]
-    ) -> None:
-        """Note what the table cannot take: names, types, too many columns."""
-        folded = {column.lower(): column for column in table.columns}
-        for at, (column, kind) in enumerate(zip(names, kinds, strict=True)):
-            known = folded.setdefault(column.lower(), column)
-            try:
-                if known != column:
-                    raise Refused(f"differs from column {known} by case alone")
-                check_column(column, kind, self._database.kind)
-                before = table.columns.get(column, kind)
-                if wider(before, kind) is None:
-                    raise Refused(f"{before} expected, as it was imported before, not {kind}")
-            except Refused as refused:
-                self._problem_at(entry, at, str(refused))
         if not names:
             self._problem(entry.line, table.name, None, "columns expected, there are none")
-        if len(folded) > MAX_COLUMNS:
-            text = f"at most {MAX_COLUMNS} columns expected, not {len(folded)}"
+        count = len(table.columns.keys() | names)
+        if count > MAX_COLUMNS:
+            text = f"at most {MAX_COLUMNS} columns expected, not {count}"
             self._problem(entry.line, table.name, None, text)
 
-    def _widen(self, table: _Table, key: tuple[str, ...], columns: dict[str, str]) -> None:
+    def _widen(self, table: Table, key: tuple[str, ...], kinds: Mapping[str, str]) -> None:
         """Give the table the columns, and types, that it has not."""
-        new = {column: kind for column, kind in columns.items() if column not in table.columns}
-        held = {
-            column: str(wider(before, columns[column]))
-            for column, before in table.columns.items()
-            if column in columns
-        }
-        changed = {column: kind for column, kind in held.items() if table.columns[column] != kind}
+        new = {column: kind for column, kind in kinds.items() if column not in table.columns}
+        changed = wider_columns(table.columns, kinds)
         if not self.problems:
-            self._define(table, key, new)
-            for column, kind in changed.items():
-                self._database.change(
-                    "UPDATE runColumn SET type = ? WHERE table_name = ? AND column_name = ?",
-                    kind, table.name, column,
-                )  # fmt: skip
+            if new or not table.columns:
+                run_store.define(self._database, table, key, new)
+            run_store.change_types(self._database, table, changed)
+        for column, kind in changed.items():
+            before = table.columns[column]
+            if not alike(before, kind):
+                first, _ = self._changed.get((table.name, column), (before, kind))
+                self._changed[table.name, column] = (first, kind)
+                # How rows of it were written until now will not do for the next.
+                self._shapes.clear()
         table.key = key
         table.columns |= new | changed
-
-    def _define(self, table: _Table, key: tuple[str, ...], new: Mapping[str, str]) -> None:
-        """Create the table with these columns, or add them to it."""
-        name, change = quoted(table.name), self._database.change
-        sql = {column: sql_type(kind, self._database.kind) for column, kind in new.items()}
-        if table.columns:
-            for column in new:
-                change(f"ALTER TABLE {name} ADD COLUMN {quoted(column)} {sql[column]}")
-        else:
-            lines = [f"{quoted(c)} {sql[c]}{' NOT NULL' * (c in key)}" for c in new]
-            lines += [f"PRIMARY KEY ({sql_list(key)})"] if key else []
-            change(f"CREATE TABLE {name} ({', '.join(lines)})")
-        first = len(table.columns)
-        self._database.change_many(
-            "INSERT INTO runColumn (table_name, column_name, type, position, is_key)"
-            " VALUES (?, ?, ?, ?, ?)",
-            [
-                (table.name, column, kind, position, int(column in key))
-                for position, (column, kind) in enumerate(new.items(), first)
-            ],
-        )
-
-    def _enlist(self) -> None:
-        """Remember which tables the kind of run has."""
-        known = self._database.rows(
-            "SELECT table_name, position FROM runTable WHERE run_table = ?", self._run_table
-        )
-        names = {row[0] for row in known}
-        position = max((row[1] for row in known), default=-1)
-        for table in self._tables.values():
-            if table and table.rows and table.key and table.name not in names:
-                position += 1
-                self._database.change(
-                    "INSERT INTO runTable (run_table, table_name, position) VALUES (?, ?, ?)",
-                    self._run_table, table.name, position,
-                )  # fmt: skip

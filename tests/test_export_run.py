@@ -109,6 +109,12 @@ def test_a_table_without_rows_or_without_the_run_is_left_out(database: Database)
     assert "rawExp" not in text
 
 
+def test_what_is_of_other_runs_is_not_part_of_it(database: Database) -> None:
+    imports(database, dbinfo(("rawExp", "exp_id S64 5")), dbinfo((*CHIP_RUN, "exp_id S64 5")))
+    database.change("INSERT INTO runTable VALUES ('rawExp', 'chipRun', 1)")
+    assert b"chipRun" not in export(database, "raw", 5)
+
+
 def test_a_clean_export_says_cleaned(database: Database) -> None:
     rows = [imfile(5, "XY01", "data_state STR full"), imfile(5, "XY02", "data_state STR new")]
     imports(database, dbinfo((*CHIP_RUN, "note STR full"), *rows))

@@ -42,8 +42,9 @@ def cell(diff_id: int, skycell: str, *inputs: str) -> Table:
 
 
 def known(database: Database, rows: list[Table]) -> None:
-    """Import rows, each by itself: what a site has of what was before is up to it."""
-    imports(database, *(dbinfo(row) for row in rows))
+    """Import rows, each table by itself: what a site has of what was before is up to it."""
+    tables = dict.fromkeys(row[0] for row in rows)
+    imports(database, *(dbinfo(*(row for row in rows if row[0] == name)) for name in tables))
 
 
 CHAIN = [

@@ -105,12 +105,29 @@ def test_all_or_none_and_every_problem(importrun: Importrun) -> None:
     assert importrun.runs() == []
 
 
+def test_what_is_left_out_and_what_changes_is_told(importrun: Importrun) -> None:
+    other = ("warpRun", "warp_id S64 1")
+    first = importrun.write("1.mdc", dbinfo((*CHIP_RUN, "label S32 1"), other, ("foo", "n S32 1")))
+    second = importrun.write("2.mdc", dbinfo((*CHIP_RUN, "label STR a")))
+    assert importrun(first, second) == (
+        0,
+        "imported chip 5 from 1.mdc: 1 row in 1 table; left out: warpRun, which has no chip_id;"
+        " left out: foo, which has no chip_id\n"
+        "imported chip 5 from 2.mdc: 1 row in 1 table\n"
+        "column label of chipRun: STR from now on, S32 before\n",
+        "",
+    )
+    assert [run["label"] for run in importrun.runs()] == ["a"]
+
+
 def test_a_later_file_may_not_contradict_an_earlier_one(importrun: Importrun) -> None:
-    first = importrun.write("1.mdc", dbinfo((*CHIP_RUN, "x S32 1")))
-    second = importrun.write("2.mdc", dbinfo((*CHIP_RUN, "x STR a")))
-    code, _, complaint = importrun(first, second)
+    first = importrun.write("1.mdc", dbinfo(("vrRun", "vr_id S32 1")))
+    second = importrun.write("2.mdc", dbinfo(CHIP_RUN, version="") + dbinfo(imfile(6, "XY01")))
+    third = importrun.write("3.mdc", dbinfo(("vrRun", "vr_id STR a")))
+    code, _, complaint = importrun(first, second, third)
     assert code == 5
-    assert "2.mdc:13: table chipRun: column x: S32 expected" in complaint
+    assert "2.mdc:18: table chipProcessedImfile: column chip_id: the id of a run" in complaint
+    assert "3.mdc:10: table vrRun: column vr_id: S32 expected in a key" in complaint
     assert importrun.runs() == []
 
 
@@ -119,6 +136,7 @@ REFUSALS = {
     "no such file": (["a.mdc"], None, 2, "a.mdc: No such file"),
     "a directory": (["datastore"], None, 2, "datastore: Is a directory"),
     "empty": (["a.mdc"], b"", 5, "a.mdc:1: an exported run expected; it has no table"),
+    "a text": (["a.mdc"], b"what is this\n", 5, "a.mdc:1: an exported run (mdc) expected"),
     "cut gzip": (["a.mdc"], gzip.compress(CHIPS)[:-9], 5, "a.mdc: damaged gzip"),
     "damaged inside": (
         ["a.mdc"],

@@ -8,6 +8,7 @@ from typing import Any
 
 from formats.mdc_types import NULL, TYPES
 from mirror.errors import ConfigError, IntegrityError
+from mirror.run_columns import declared_key
 from mirror.run_tables import VERSION_TABLE
 from server.database import Database
 from server.runs import imported
@@ -42,6 +43,9 @@ def _pieces(database: Database, stage: Stage, stage_id: int, clean: bool) -> Ite
     version = imported.select(database, VERSION_TABLE)
     yield from _table(run, VERSION_TABLE, imported.columns_of(database, VERSION_TABLE), version)
     for table in imported.tables_of(database, stage.run_table):
+        if declared_key(table)[:1] not in ((), (stage.id_column,)):
+            # Older versions took the rows of another kind of run in with this one's.
+            continue
         rows = imported.select(database, table, **{stage.id_column: stage_id})
         if clean:
             rows = [_cleaned(row) for row in rows]

@@ -1,7 +1,8 @@
 """`importrun`: read exported runs (dbinfo documents) into the database, all of them or none.
 
 It is the `xxxtool -importrun` of the original, for runs of every stage (PROTOCOL section 3). A run
-that is there already gets the values that come, so that importing it again changes nothing.
+that is there already gets the rows that come and loses those that do not, so that importing it
+again changes nothing. What a document has of other runs is left out, and told.
 
 Exit status: 0 done; 2 usage, a file cannot be read, the database does not answer; 3 the site is
 not set up; 5 a file is no exported run, or does not fit what was imported before.
@@ -90,7 +91,9 @@ def _told(path: str, done: Imported) -> str:
     first = f"{stage or done.run_table} {done.run_id}"
     more = f" and {done.runs - 1} more" if done.runs > 1 else ""
     rows, tables = _count(done.rows, "row"), _count(len(done.tables), "table")
-    return f"imported {first}{more} from {path}: {rows} in {tables}"
+    left_out = "".join(f"; left out: {one}" for one in done.left_out)
+    line = f"imported {first}{more} from {path}: {rows} in {tables}{left_out}"
+    return "\n".join((line, *done.changed))
 
 
 def _count(number: int, what: str) -> str:
