@@ -142,9 +142,12 @@ def test_killed_at_random_instants(tmp_path: Path, store: Simulator) -> None:
     for number in count():
         mirror = Mirror(MirrorSite(tmp_path / f"site{number}"), store)
         mirror.site.directory.mkdir()
+        # On a busy machine a run takes longer: the pauses grow until one gets through.
+        longest = 0.4
         with TreeWatcher(mirror.site.root, expected) as watcher:
-            while kills < KILLS and killed(mirror, rng):
+            while kills < KILLS and killed(mirror, rng, longest):
                 kills += 1
+                longest *= 1.1
             last = mirror.start()
             assert last.communicate(timeout=PATIENCE) == ("", "")
             assert last.returncode == 0
@@ -158,12 +161,12 @@ def test_killed_at_random_instants(tmp_path: Path, store: Simulator) -> None:
     assert number > 0, "the pauses are too long: not one mirror got through"
 
 
-def killed(mirror: Mirror, rng: random.Random) -> bool:
-    """Start a run and kill it at a random instant. False where it was through before that."""
+def killed(mirror: Mirror, rng: random.Random, longest: float) -> bool:
+    """Start a run and kill it within `longest` seconds. False where it was through before that."""
     process = mirror.start()
     if rng.random() < 0.8:
         wait_for(lambda: mirror.asked() or process.poll() is not None)
-    delay = rng.uniform(0, 0.4)
+    delay = rng.uniform(0, longest)
     try:
         process.wait(delay)
     except subprocess.TimeoutExpired:
