@@ -8,15 +8,18 @@ from mirror.errors import ConfigError
 from server.samples.demo import MARK, main
 
 
-def test_it_goes_the_whole_circle_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_goes_the_whole_circle(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     directory = tmp_path / "demo"
-    for _ in range(2):
-        assert main([str(directory)]) == 0
-        said = capfd.readouterr().out
-        assert "registered 8 filesets" in said
-        assert "north: 8 full" in said
+    directory.mkdir()
+    (directory / MARK).touch()
+    (directory / "left").write_text("by an earlier one")
+    assert main([str(directory)]) == 0
+    said = capfd.readouterr().out
+    assert "registered 8 filesets" in said
+    assert "north: 8 full" in said
     assert (directory / "mirror/catalogue.db").exists()
     assert (directory / MARK).exists()
+    assert not (directory / "left").exists()
 
 
 def test_it_removes_nothing_of_others(tmp_path: Path) -> None:
