@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     import yaml
 
 
+@dataclass(frozen=True, slots=True)
+class BoardPlace:
+    """A blackboard, and what our entries there are: a path or its file, a data type."""
+
+    path: str
+    type: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One mirror's configuration, checked. Times in seconds, sizes in bytes."""
@@ -49,6 +57,7 @@ class Config:
     import_runs: bool = False
     status_product: str | None = None
     status_site: Path | None = None
+    blackboard: BoardPlace | None = None
     redirect_hosts: tuple[str, ...] = ()
     user_agent: str | None = None
     ca_bundle: Path | None = None
@@ -69,6 +78,7 @@ class _Written:
 _NOT_PLAIN = "<something that is no plain YAML>"
 _REQUIRED = ("mirror_root", "top_uri", "products")
 _PRODUCT_NAME = re.compile(r"[A-Za-z0-9_+:][A-Za-z0-9_+.:-]{0,254}")
+_DATA_ID = re.compile(r"[!-{}~]{1,64}")
 _PRODUCT_GLOB = re.compile(r"[A-Za-z0-9_+.: \-*?\[\]!]+")
 
 
@@ -99,6 +109,25 @@ def _product(written: _Written) -> str:
     if not _PRODUCT_NAME.fullmatch(name):
         raise ValueError(f"the name of a product expected, not {name!r}")
     return name
+
+
+def _board(written: _Written) -> BoardPlace:
+    value = written.value
+    if not isinstance(value, dict) or set(value) != {"path", "type"}:
+        raise ValueError(f"{{path: PATH, type: TYPE}} expected, not {value!r}")
+    kind = value["type"]
+    if not isinstance(kind, str) or not _DATA_ID.fullmatch(kind):
+        raise ValueError(f"type: a data type without blanks and '|' expected, not {kind!r}")
+    if not isinstance(value["path"], str) or not value["path"].strip():
+        raise ValueError(
+            f"path: the name of a path, or a path file, expected, not {value['path']!r}"
+        )
+    path = value["path"].strip()
+    if path.startswith("-"):
+        raise ValueError(f"path: the name of a path, or a path file, expected, not {path!r}")
+    if os.sep in path or path.endswith(".path"):
+        path = str(_existing(_Written(path, path, written.line, written.directory)).absolute())
+    return BoardPlace(path, kind)
 
 
 def _flag(written: _Written) -> bool:
@@ -185,6 +214,7 @@ KEYS: Mapping[str, Callable[[_Written], Any]] = {
     "import_runs": _flag,
     "status_product": _product,
     "status_site": _existing,
+    "blackboard": _board,
     "redirect_hosts": _texts,
     "user_agent": _text,
     "ca_bundle": _existing,

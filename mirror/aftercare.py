@@ -1,4 +1,4 @@
-"""What follows a done fileset while the run goes on: after_fileset, and import_runs.
+"""What follows a done fileset while the run goes on: after_fileset, import_runs, blackboard.
 
 Each has a thread of its own. What is owed is in the state, so that whatever fails, or is cut off
 by a kill, is done by the next run; the fileset stays mirrored in any case.
@@ -19,6 +19,7 @@ from mirror.report import Report
 from mirror.state import State
 
 if TYPE_CHECKING:
+    from mirror.blackboard import Poster
     from mirror.import_runs import Importer
 
 
@@ -35,6 +36,7 @@ class Aftercare:
         *,
         hook: Sequence[str],
         import_runs: bool,
+        poster: "Poster | None",
     ) -> None:
         self._loop = loop
         self._root = root
@@ -43,6 +45,7 @@ class Aftercare:
         self._halt = halt
         self._command = hook
         self._hooks = ThreadPoolExecutor(1, "hook")
+        self._poster = poster
         self._importer: Importer | None = None
         if import_runs:
             # Few sites ask for it.
@@ -63,17 +66,23 @@ class Aftercare:
             self._hook(self._state.by_id(fileset))
         if self._importer:
             self._importer.add(fileset)
+        if self._poster:
+            self._poster.add()
 
     def start(self) -> None:
         """Go on with what waits for its turn."""
         if self._importer:
             self._importer.start()
+        if self._poster:
+            self._poster.start(self._loop)
 
     def close(self) -> None:
         """Begin nothing more."""
         self._hooks.shutdown(wait=False, cancel_futures=True)
         if self._importer:
             self._importer.close()
+        if self._poster:
+            self._poster.close()
 
     def _hook(self, fileset: Fileset) -> None:
         if not self._command:

@@ -76,7 +76,21 @@ CREATE INDEX fileset_untold ON fileset (id) WHERE state = 'done' AND reported IS
 CREATE INDEX fileset_reporting ON fileset (id) WHERE reporting IS NOT NULL;
 """
 
-_STEPS = (_BEGIN, _AFTERCARE)
+# failed_step: at which step the fault was met. posted: what the blackboard knows of it (-1: nothing
+# that holds any more, 0 listed, 1 to 4 the step that failed, 5 done). full_name: whether its entry
+# there has the product in its name. The index has what the blackboard does not know.
+_BLACKBOARD = """
+ALTER TABLE fileset ADD COLUMN failed_step INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE fileset ADD COLUMN posted INTEGER;
+ALTER TABLE fileset ADD COLUMN full_name INTEGER;
+CREATE INDEX fileset_unposted ON fileset (id) WHERE posted IS NOT CASE
+    WHEN state = 'done' THEN 5
+    WHEN state <> 'queued' OR gone <> 0 THEN posted
+    WHEN attempts > 0 AND fault IS NOT NULL THEN failed_step
+    ELSE 0 END;
+"""
+
+_STEPS = (_BEGIN, _AFTERCARE, _BLACKBOARD)
 """What leads from each format to the next; a file that ran all of them is of the newest."""
 
 VERSION = len(_STEPS)

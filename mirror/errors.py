@@ -7,7 +7,13 @@ one file, one fileset, one product, or the run.
 
 
 class MirrorError(Exception):
-    """Root of everything that is reported without a traceback."""
+    """Root of everything that is reported without a traceback.
+
+    `step`: the step of its way at which a fileset met it (mirror.records); fetching, the first
+    that may fail, where nobody knows.
+    """
+
+    step = 1
 
 
 class ConfigError(MirrorError):

@@ -6,7 +6,8 @@ decides what comes next and alone talks to the state.
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from mirror.listing import FileRow, read_files
 from mirror.manifest import Entry
 from mirror.plan import FilesetPlan, Kind, PlannedFile, plan_fileset
 from mirror.progress import Progress
-from mirror.records import Fileset
+from mirror.records import REWRITING, UNPACKING, Fileset
 from mirror.rules import Rules
 from mirror.tree import DOUBT, Stage
 
@@ -242,11 +243,12 @@ def unpack_file(context: Context, job: Job, file: PlannedFile) -> "list[Member]"
     """Unpack a verified bundle. What cannot be unpacked is not kept, either."""
     from mirror.distribution import unpack_bundle
 
-    try:
-        return unpack_bundle(context.rules, job.stage, file)
-    except IntegrityError:
-        disk.remove(job.stage.fetched / file.row.name)
-        raise
+    with _at_step(UNPACKING):
+        try:
+            return unpack_bundle(context.rules, job.stage, file)
+        except IntegrityError:
+            disk.remove(job.stage.fetched / file.row.name)
+            raise
 
 
 def assemble_job(context: Context, job: Job) -> Assembled:
@@ -254,9 +256,20 @@ def assemble_job(context: Context, job: Job) -> Assembled:
     assert job.plan is not None
     files = tuple(wanted_files(job.plan, job.fileset.repair_files))
     plan = FilesetPlan(files, job.plan.has_dirinfo, ())
-    return assemble(
-        context.rules, job.stage, job.fileset.product, job.fileset.name, plan, job.members
-    )
+    with _at_step(REWRITING):
+        return assemble(
+            context.rules, job.stage, job.fileset.product, job.fileset.name, plan, job.members
+        )
+
+
+@contextmanager
+def _at_step(step: int) -> Iterator[None]:
+    """Note in what is raised inside at which step it was."""
+    try:
+        yield
+    except MirrorError as error:
+        error.step = step
+        raise
 
 
 def manifest_of(job: Job) -> list[Entry]:

@@ -1,15 +1,15 @@
-"""What is owed after a fileset is done, or has failed: its import, and its report.
+"""What is owed after a fileset has moved on: its import, its report, its post to a blackboard.
 
 Part of the state (mirror.state): an import is noted after it is durable in catalogue.db, a report
-before it is sent and again after it was registered, so that a kill at any instant repeats a step
-that does no harm when it is repeated.
+before it is sent and again after it was registered, a post after the blackboard has it, so that a
+kill at any instant repeats a step that does no harm when it is repeated.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-from mirror.records import DONE, QUEUED, StatusReport
+from mirror.records import DONE, QUEUED, Post, StatusReport
 
 FAULTY = 1
 """The fault that a failed fileset is reported with; the status product has a number for it."""
@@ -28,6 +28,26 @@ ORDER BY 1 LIMIT ?"""
 # Two products may hold filesets of one name, and the status product has one for both.
 _NEXT_NUMBER = """(SELECT max(other.reports) + 1 FROM fileset other
 WHERE other.name = fileset.name AND other.product IN (SELECT id FROM product))"""
+
+ANEW = -1
+"""The blackboard has an entry of an earlier registration, if any."""
+
+# As the index fileset_unposted has it, word by word: so SQLite finds what is owed without a look
+# at the rest.
+_STAND = """CASE
+    WHEN state = 'done' THEN 5
+    WHEN state <> 'queued' OR gone <> 0 THEN posted
+    WHEN attempts > 0 AND fault IS NOT NULL THEN failed_step
+    ELSE 0 END"""
+
+_UNPOSTED = f"""
+SELECT id, (SELECT p.name FROM product p WHERE p.id = product), name, full_name, {_STAND}, posted
+FROM fileset WHERE posted IS NOT {_STAND} ORDER BY id LIMIT ?"""
+
+_NAME = """UPDATE fileset SET full_name = EXISTS (SELECT 1 FROM fileset other
+    WHERE other.name = fileset.name AND other.product IN (SELECT id FROM product)
+    AND other.product <> fileset.product AND other.full_name = 0)
+WHERE id = ?"""
 
 
 class Owed:
@@ -106,4 +126,39 @@ class Owed:
             self._db.executemany(
                 f"UPDATE fileset SET reports = {_NEXT_NUMBER} WHERE id = ?",
                 ((one.fileset,) for one in taken),
+            )
+
+    # Posts to a blackboard
+
+    def begin_posts(self, board: str) -> None:
+        """What is posted from now on goes to `board`; another one than before knows nothing."""
+        known = self._db.execute("SELECT value FROM meta WHERE key = 'board'").fetchone()
+        if known is not None and known[0] == board:
+            return
+        with self._transaction():
+            self._db.execute("UPDATE fileset SET posted = NULL WHERE posted IS NOT NULL")
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('board', ?)", (board,))
+
+    def posts(self, count: int) -> list[Post]:
+        """The first `count` filesets that are not where the blackboard has them.
+
+        One that was registered again is posted as listed first, whatever became of it: a post
+        that is repeated after a kill must not have a done fileset begin anew.
+        """
+        rows = self._db.execute(_UNPOSTED, (count,)).fetchall()
+        if unnamed := [(row[0],) for row in rows if row[3] is None]:
+            with self._transaction():
+                self._db.executemany(_NAME, unnamed)
+            rows = self._db.execute(_UNPOSTED, (count,)).fetchall()
+        return [
+            Post(fileset, product, name, bool(full), 0 if posted == ANEW else stand, posted == ANEW)
+            for fileset, product, name, full, stand, posted in rows
+        ]
+
+    def posted(self, posts: Iterable[Post]) -> None:
+        """The blackboard has these posts."""
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE fileset SET posted = ? WHERE id = ?",
+                ((one.stand, one.fileset) for one in posts),
             )

@@ -7,6 +7,12 @@ COMMITTING = "committing"
 DONE = "done"
 SKIPPED = "skipped"
 
+STEPS = ("LI", "FE", "UN", "RW", "DN")
+"""The steps of a fileset, as a blackboard has them: listed, fetched, unpacked, rewritten, done."""
+
+FETCHING, UNPACKING, REWRITING, MOVING = range(1, len(STEPS))
+"""The steps at which a fileset may fail."""
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -117,3 +123,32 @@ class StatusReport:
     def status_name(self) -> str:
         """The name of the status fileset: the first one is the fileset's own."""
         return self.name if self.number == 1 else f"{self.name}.{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a blackboard is to be told of a fileset.
+
+    `stand`: 0 listed, 5 done, and between them the step that failed. `anew`: it was registered
+    again, so that its entry begins anew. `full_name`: another product's fileset has the short one.
+    """
+
+    fileset: int
+    product: str
+    name: str
+    full_name: bool
+    stand: int
+    anew: bool
+
+    @property
+    def dataset(self) -> str:
+        """What the entry is called."""
+        return f"{self.name}@{self.product}" if self.full_name else self.name
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The letter of each step: c complete, x failed, w waiting."""
+        done = max(1, self.stand)
+        failed = "x" if 0 < self.stand < len(STEPS) else ""
+        letters = ("c" * done + failed).ljust(len(STEPS), "w")
+        return dict(zip(STEPS, letters, strict=True))

@@ -1,6 +1,6 @@
 """The line that joins the rooms: one run, from the lock to the exit status.
 
-lock → recover → list and queue → transfer → reports → lists of store/ → summary
+lock → recover → list and queue → transfer → reports and posts → lists of store/ → summary
 """
 
 import signal
@@ -25,6 +25,7 @@ from mirror.tree import Tree
 
 if TYPE_CHECKING:
     from formats.mirror_yaml import Config
+    from mirror.blackboard import Poster
 
 
 def run(config: "Config", options: Options, report: Report) -> None:
@@ -65,8 +66,11 @@ def _run_locked(one: Run) -> None:
                     _transfer(one, products, only)
                     _tell_unrepaired(one, only)
             else:
-                _transfer(one, frozenset(list_products(one)), None)
+                poster = _poster(one)
+                _transfer(one, frozenset(list_products(one)), None, poster)
                 _report_back(one)
+                if poster:
+                    poster.finish()
         except HaltedError as error:
             report.detail(str(error))
         finally:
@@ -80,6 +84,14 @@ def _run_locked(one: Run) -> None:
             from mirror.storelists import update_lists
 
             update_lists(one.tree, state, config.hidden_products)
+
+
+def _poster(one: Run) -> "Poster | None":
+    if one.config.blackboard is None:
+        return None
+    from mirror.blackboard import Poster
+
+    return Poster(one.config.blackboard, one.state, one.report, one.halt)
 
 
 def _report_back(one: Run) -> None:
@@ -141,7 +153,12 @@ def _signals(one: Run) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _transfer(one: Run, products: frozenset[str], only: frozenset[int] | None) -> None:
+def _transfer(
+    one: Run,
+    products: frozenset[str],
+    only: frozenset[int] | None,
+    poster: "Poster | None" = None,
+) -> None:
     """Fetch what is queued of these products, unless there is too little room to begin.
 
     The rooms behind this are loaded only when there is something for them to do.
@@ -174,6 +191,7 @@ def _transfer(one: Run, products: frozenset[str], only: frozenset[int] | None) -
         limit=options.limit,
         hook=config.after_fileset,
         import_runs=importing,
+        poster=poster,
         keep_bundles=config.keep_bundles,
         unpack=config.unpack,
         products=products,

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mirror.database import open_database, scratch_copy, told
-from mirror.owed import Owed
+from mirror.owed import ANEW, Owed
 from mirror.plan import Known
 from mirror.records import (
     COMMITTING,
     DONE,
+    FETCHING,
     QUEUED,
     Done,
     Fileset,
@@ -159,8 +160,8 @@ class State:
         self._db.execute(
             "UPDATE fileset SET id = ?, registered = ?, type = ?, header = ?, row = ?, state = ?,"
             " fault = NULL, faulty_file = NULL, attempts = 0, failed_run = 0, repair = NULL,"
-            " held = 0, gone = 0, reported = NULL, reporting = NULL WHERE id = ?",
-            (one.id, one.registered, one.type, one.header, one.row, one.state, known),
+            " held = 0, gone = 0, reported = NULL, reporting = NULL, posted = ? WHERE id = ?",
+            (one.id, one.registered, one.type, one.header, one.row, one.state, ANEW, known),
         )
         self._db.execute("UPDATE manifest SET fileset = ? WHERE fileset = ?", (one.id, known))
 
@@ -247,13 +248,15 @@ class State:
         sql = f"SELECT 1 FROM fileset WHERE id = ? AND state = '{QUEUED}' AND gone = 0"
         return self._db.execute(sql, (fileset,)).fetchone() is not None
 
-    def fail(self, fileset: int, run: int, fault: str, file: str | None) -> None:
-        """Record the fault of a fileset, which stays queued."""
+    def fail(
+        self, fileset: int, run: int, fault: str, file: str | None, step: int = FETCHING
+    ) -> None:
+        """Record the fault of a fileset, which stays queued, and the step that failed."""
         with self.transaction():
             self._db.execute(
                 "UPDATE fileset SET fault = ?, faulty_file = ?, attempts = attempts + 1,"
-                " failed_run = ? WHERE id = ?",
-                (fault, file, run, fileset),
+                " failed_run = ?, failed_step = ? WHERE id = ?",
+                (fault, file, run, step, fileset),
             )
 
     def begin_commit(self, entries: Iterable[tuple[int, bytes]]) -> None:

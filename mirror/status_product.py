@@ -5,19 +5,13 @@ half registers them, in a process of its own: it says of each report what became
 that is recorded. A report that was sent and not recorded is sent again as it was, and found there.
 """
 
-import importlib.util
-import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror.errors import LocalError
 from mirror.halt import Halt
-from mirror.hook import wait
 from mirror.records import StatusReport
 from mirror.runkit import Run
+from mirror.server_half import ask_server, read_answers
 
 if TYPE_CHECKING:
     from formats.mirror_yaml import Config
@@ -81,61 +75,11 @@ def _send(
 
     Raises LocalError where the server half is not there, or cannot be run.
     """
+    arguments = ["addstatus", "--product", product, "--list", "-", "--each"]
+    arguments += ["--site", str(config.status_site)] if config.status_site else []
     lines = "".join(f"{it.status_name}|{it.name}|{it.fault}|\n" for it in page)
-    command = [sys.executable, "-P", "-m", "server", "addstatus", "--product", product]
-    command += ["--list", "-", "--each"]
-    command += ["--site", str(config.status_site)] if config.status_site else []
-    # Files and no pipes, so that neither side can wait for the other to read.
-    with (
-        tempfile.TemporaryFile() as given,
-        tempfile.TemporaryFile() as said,
-        tempfile.TemporaryFile() as complaints,
-    ):
-        given.write(lines.encode())
-        given.seek(0)
-        try:
-            process = subprocess.Popen(
-                command, env=_environment(), stdin=given, stdout=said, stderr=complaints
-            )
-        except OSError as error:
-            raise LocalError(f"{sys.executable}: {error.strerror}") from None
-        status = wait(process, halt)
-        said.seek(0)
-        outcomes = _read(said.read(), page)
-        complaints.seek(0)
-        told = complaints.read().decode("utf-8", "replace").strip().splitlines()
+    answer = ask_server(arguments, lines, halt)
+    outcomes = read_answers(answer.said, [(it.status_name, it) for it in page])
     if len(outcomes) == len(page):
         return outcomes, None
-    return outcomes, " ".join(told[-3:])[:2000] or f"addstatus ended with status {status}"
-
-
-def _environment() -> dict[str, str]:
-    """The environment of the server half: this one, and where its modules are.
-
-    A client that runs from its directory finds them beside it, whatever cron's directory is.
-    Raises LocalError where they are not installed.
-    """
-    found = importlib.util.find_spec("server")
-    place = Path(found.origin).parent if found and found.origin else None
-    if place is None or not (place / "addstatus.py").is_file():
-        raise LocalError(
-            "needs the server half, which is not installed here; run update_mirror.py from its"
-            " whole directory, or: pip install update-mirror"
-        )
-    paths = [str(place.parent), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
-def _read(said: bytes, page: list[StatusReport]) -> Outcomes:
-    """The answers of `addstatus --each`, `STATUS_FILESET|WHAT|WHY|` for each line that it got.
-
-    What does not answer the report in its place, and all after it, is no answer.
-    """
-    outcomes: Outcomes = []
-    for it, line in zip(page, said.decode("utf-8", "replace").split("\n"), strict=False):
-        name, _, rest = line.partition("|")
-        what, _, why = rest.partition("|")
-        if name != it.status_name or not why.endswith("|"):
-            break
-        outcomes.append((it, what, why[:-1]))
-    return outcomes
+    return outcomes, answer.complaint or f"addstatus ended with status {answer.status}"

@@ -32,11 +32,12 @@ from mirror.job import (
 from mirror.loop import Loop
 from mirror.mover import Mover
 from mirror.plan import Kind, PlannedFile
-from mirror.records import Fileset
+from mirror.records import MOVING, Fileset
 from mirror.report import EXIT_LOCAL, Report
 from mirror.state import State
 
 if TYPE_CHECKING:
+    from mirror.blackboard import Poster
     from mirror.unpack import Member
 
 PAGE = 64
@@ -52,6 +53,7 @@ class Settings:
     limit: int | None
     hook: tuple[str, ...]
     import_runs: bool
+    poster: "Poster | None"
     keep_bundles: bool
     unpack: bool
     products: frozenset[str]
@@ -94,14 +96,9 @@ class Transfer:
             keep_bundles=settings.keep_bundles,
         )
         self._aftercare = Aftercare(
-            self._loop,
-            self._tree.root,
-            state,
-            report,
-            self._halt,
-            hook=settings.hook,
-            import_runs=settings.import_runs,
-        )
+            self._loop, self._tree.root, state, report, self._halt,
+            hook=settings.hook, import_runs=settings.import_runs, poster=settings.poster,
+        )  # fmt: skip
         self._transferring = 0
         self._arriving: dict[int, tuple[Path | None, int]] = {}
         self._unfit = 0
@@ -379,7 +376,7 @@ class Transfer:
         count = self._report.count(job.fileset.product)
         count.failed += 1
         count.seconds += time.monotonic() - job.started
-        self._state.fail(job.fileset.id, self._run, str(job.error), job.faulty_file)
+        self._state.fail(job.fileset.id, self._run, str(job.error), job.faulty_file, job.error.step)
         self._report.fault(str(job.error), job.fileset.product, job.fileset.name, job.faulty_file)
 
     def _moved(self, job: Job) -> None:
@@ -395,5 +392,6 @@ class Transfer:
         self._aftercare.add(fileset.id)
 
     def _not_moved(self, job: Job, error: MirrorError) -> None:
+        error.step = MOVING
         self._failed(job, error, None)
         self._end(job)

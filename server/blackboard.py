@@ -7,7 +7,7 @@ the process dies over, or gives back, is as it was before.
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from heapq import merge
 from itertools import islice
@@ -29,6 +29,7 @@ from server.opus.board_records import (
     Filter,
     History,
     Key,
+    Post,
     Process,
     check_key,
     check_stages,
@@ -40,7 +41,7 @@ from server.store_lock import ConflictError
 
 __all__ = [
     "BOARD_FILE", "NO_DCF", "STATES", "WISHES", "Blackboard", "Entry", "Filter", "History", "Key",
-    "Process", "open_blackboard",
+    "Post", "Process", "open_blackboard",
 ]  # fmt: skip
 
 BOARD_FILE = ".blackboard.db"
@@ -123,23 +124,60 @@ class Blackboard(Reclaim):
         """
         check_key(key)
         self.check(states)
-        now, kept = utc_now(), records.packed(states)
         try:
             with self._write() as database:
-                database.change(
-                    """INSERT INTO osfEntry (path_id, dataset, data_id, dcf, start_time, states,
-                        pattern) VALUES (?, ?, ?, ?, ?, ?, ?)""",
-                    self._path_id, *key, now, kept, records.pattern_of(key.data_id, kept),
-                )  # fmt: skip
-                changes = [
-                    (title, NOT_SET, letter)
-                    for title, letter in states.items()
-                    if letter != NOT_SET
-                ]
-                self._note(database, process, key, "created", changes or [(None, None, None)])
+                return self._make(database, key, states, process)
         except Duplicate:
             raise ConflictError(f"{key}: the entry is there already; update or delete it") from None
+
+    def post(
+        self,
+        posts: Sequence[Post],
+        process: str = "osf",
+        check: Callable[[], None] = lambda: None,
+    ) -> list[str]:
+        """Bring entries to the letters of these posts, all of them in one transaction.
+
+        Returns for each what was done: `created` where there was no entry; `updated`;
+        `unchanged` where it has the letters, whatever their case, of which the history says
+        nothing. Raises ConfigError, nothing written, for a key or states that no entry may have,
+        and whatever `check` raises, which is called when nobody else can write any more.
+        """
+        for post in posts:
+            check_key(post.key)
+            self.check(post.states)
+        with self._write() as database:
+            check()
+            return [self._bring(database, post, process) for post in posts]
+
+    def _bring(self, database: Database, post: Post, process: str) -> str:
+        row = self._row(database, post.key)
+        if row and post.anew:
+            self._remove(database, row, process)
+        if row is None or post.anew:
+            self._make(database, post.key, post.states, process)
+            return "created"
+        there = records.unpacked(row[5], post.states)
+        new = {one: to for one, to in post.states.items() if to.upper() != there[one].upper()}
+        if not new:
+            return "unchanged"
+        self._change(database, row, new, process, "updated")
+        return "updated"
+
+    def _make(self, database: Database, key: Key, states: Mapping[str, str], process: str) -> Entry:
+        now, kept = utc_now(), records.packed(states)
+        database.change(
+            """INSERT INTO osfEntry (path_id, dataset, data_id, dcf, start_time, states,
+                pattern) VALUES (?, ?, ?, ?, ?, ?, ?)""",
+            self._path_id, *key, now, kept, records.pattern_of(key.data_id, kept),
+        )  # fmt: skip
+        changes = [(one, NOT_SET, letter) for one, letter in states.items() if letter != NOT_SET]
+        self._note(database, process, key, "created", changes or [(None, None, None)])
         return Entry(key, now, records.unpacked(kept, self._titles))
+
+    def _remove(self, database: Database, row: Row, process: str) -> None:
+        database.change("DELETE FROM osfEntry WHERE entry_id = ?", row[0])
+        self._note(database, process, Key(*row[1:4]), "deleted", [(None, None, None)])
 
     def check(self, states: Mapping[str, str]) -> None:
         """Raises ConfigError, with all problems, for states that no entry of this path may have."""
@@ -183,9 +221,7 @@ class Blackboard(Reclaim):
     def delete(self, key: Key, process: str = "osf") -> None:
         """Remove an entry, even one in work. Raises ConflictError if there is no such entry."""
         with self._write() as database:
-            row = self._held_row(database, key)
-            database.change("DELETE FROM osfEntry WHERE entry_id = ?", row[0])
-            self._note(database, process, key, "deleted", [(None, None, None)])
+            self._remove(database, self._held_row(database, key), process)
 
     def history(self, key: Key | None = None, limit: int = PAGE) -> list[History]:
         """The last `limit` changes of an entry, or (None) of the board, the oldest first."""

@@ -51,6 +51,16 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Post:
+    """Letters that an entry is to have, whether it is there or not. `anew`: one that is there is
+    removed first, with every other letter and whoever has claimed it: the dataset came again."""
+
+    key: Key
+    states: Mapping[str, str]
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """A change. `at` is UTC; `what`: created, updated, claimed, returned or deleted; stage and
     letters are None where the change was of no stage."""

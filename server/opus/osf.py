@@ -1,5 +1,5 @@
-"""`osf create|list|update|delete|history -p PATH …`: entries of a blackboard by hand, or from a
-script (OPUS, "The blackboard").
+"""`osf create|list|update|delete|history|post -p PATH …`: entries of a blackboard by hand, or from
+a script (OPUS, "The blackboard").
 """
 
 import argparse
@@ -11,23 +11,27 @@ from formats.stage_file import NOT_SET, StageFile
 from mirror.errors import ConfigError
 from server.blackboard import NO_DCF, Blackboard, Filter, History, Key, open_blackboard
 from server.command import show, tell
+from server.opus import post
 
 HISTORY = 1000
 """Changes that are shown if nobody says how many."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what `argv` says and print what was done, or asked for; returns 0.
+    """Do what `argv` says and print what was done, or asked for; returns 0, and 1 if a line of
+    post was refused.
 
     Raises ConfigError for a call that has no meaning, a path or a state that is not there,
     ConflictError for an entry that is there already, or is not.
     """
     given = _parser().parse_args(argv)
+    if given.list is not None and given.action != "post":
+        raise ConfigError([f"osf {given.action}: --list does not go with it"])
     paths = read_path_file(find_path(given.path), os.environ)
     # Only what may be the first entry of all begins a blackboard.
-    with open_blackboard(paths, os.environ, create=given.action == "create") as board:
-        _ACTIONS[given.action](board, given)
-    return 0
+    making = given.action in ("create", "post")
+    with open_blackboard(paths, os.environ, create=making) as board:
+        return _ACTIONS[given.action](board, given) or 0
 
 
 def parse_states(text: str, stages: StageFile) -> dict[str, str]:
@@ -112,12 +116,30 @@ def _history(board: Blackboard, given: argparse.Namespace) -> None:
     show("\n".join((head, *map(history_line, changes))))
 
 
-_ACTIONS: Mapping[str, Callable[[Blackboard, argparse.Namespace], None]] = {
+def _post(board: Blackboard, given: argparse.Namespace) -> int:
+    problems = [
+        f"osf post: {option} does not go with it, its list says that"
+        for option, value in (("-f", given.dataset), ("-s", given.states))
+        if value is not None
+    ]
+    problems += [
+        f"osf post: {option} is missing"
+        for option, value in (("-t", given.data_id), ("--list", given.list))
+        if value is None
+    ]
+    if problems:
+        raise ConfigError(problems)
+    dcf = NO_DCF if given.dcf is None else given.dcf
+    return post.post_list(board, given.data_id, dcf, given.list, given.parent)
+
+
+_ACTIONS: Mapping[str, Callable[[Blackboard, argparse.Namespace], int | None]] = {
     "create": _create,
     "list": _list,
     "update": _update,
     "delete": _delete,
     "history": _history,
+    "post": _post,
 }
 
 
@@ -147,7 +169,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="osf",
         description="Make, list, change and remove entries of a path's blackboard.",
-        epilog="In list, -f is a pattern such as 'fs*', and what is not given is any.",
+        epilog="In list, -f is a pattern such as 'fs*', and what is not given is any. post reads"
+        " lines DATASET|XX=s,YY=s| and makes or changes the entries; with anew| behind it, one that"
+        " is there is removed first. It answers DATASET|WHAT|WHY| for each, WHAT being created,"
+        " updated, unchanged or refused.",
     )
     parser.add_argument("action", choices=_ACTIONS)
     add = parser.add_argument
@@ -160,6 +185,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a letter for each stage in their order (cw____), or XX=s,YY=s")  # fmt: skip
     add("-l", dest="limit", metavar="N", type=_count, default=HISTORY,
         help=f"history: at most the last N changes (default {HISTORY})")  # fmt: skip
+    add("--parent", metavar="PID", type=_count,
+        help="post: the process that has started it; once it has ended, write no more")  # fmt: skip
+    add("--list", metavar="FILE", help="post: what is to be posted; -: standard input")
     return parser
 
 
