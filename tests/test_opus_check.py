@@ -43,7 +43,7 @@ class Definitions:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.environ = {
-            "OPUS_DEFINITIONS_DIR": str(root / "defs"), "WORK": "/work", "BIN": "/bin",
+            "OPUS_DEFINITIONS_DIR": str(root / "defs"), "WORK": "/data", "BIN": "/bin",
         }  # fmt: skip
         self.write("blue.path", BLUE)
         self.write("blue_pipeline.stage", STAGES)
@@ -71,8 +71,8 @@ def test_path_without_problems(definitions: Definitions) -> None:
     assert report.warnings == []
     assert report.lines == [
         f"path blue: {defs}/blue.path",
-        "  OPUS_OBSERVATIONS_DIR = /work/blue/obs    (line 1)",
-        "  inbox = /work/blue/in    (line 2)",
+        "  OPUS_OBSERVATIONS_DIR = /data/blue/obs    (line 1)",
+        "  inbox = /data/blue/in    (line 2)",
         "  *.POLLING_TIME = 5    (line 3)",
         "  FETCH.WHO = me    (line 4)",
         "",
@@ -89,7 +89,7 @@ def test_path_without_problems(definitions: Definitions) -> None:
         "  OSF_RANK = 1    (line 6)",
         "  OSF_TRIGGER1.FE = w    (line 7)",
         "  OSF_PROCESSING.FE = p    (line 8)",
-        f"  ENV.INBOX = /work/blue/in    ({defs}/blue.path:2: inbox, the value is a keyword of the"
+        f"  ENV.INBOX = /data/blue/in    ({defs}/blue.path:2: inbox, the value is a keyword of the"
         " path file)",
         f"  WHO = me    ({defs}/blue.path:4: FETCH.WHO, PROC.KEY of the path file)",
     ]
@@ -229,7 +229,7 @@ def test_override_of_all_is_not_judged_by_one_process(definitions: Definitions) 
 def test_stage_file_that_is_not_there(definitions: Definitions) -> None:
     definitions.write("blue.path", BLUE + "STAGE_FILE = WORK:no.stage\n")
     (problem,) = definitions.check("blue").problems
-    assert problem == "/work/no.stage: a stage file expected: No such file or directory"
+    assert problem == "/data/no.stage: a stage file expected: No such file or directory"
 
 
 class TestCommand:

@@ -74,11 +74,11 @@ def resource(directory: Path, text: str, name: str = "getkw") -> Resource:
         pytest.param("K = a", "K = 4",
             "K", "a", 1, "K", Rule.UNALTERED, id="4, the resource file wins"),
         pytest.param("ENV.K = W:in/x", "",
-            "ENV.K", "/work/in/x", 1, "ENV.K", Rule.JOINED, id="4, PREFIX:rest"),
+            "ENV.K", "/data/in/x", 1, "ENV.K", Rule.JOINED, id="4, PREFIX:rest"),
         pytest.param("ENV.K = W:/in/x", "",
-            "ENV.K", "/work/in/x", 1, "ENV.K", Rule.JOINED, id="4, with a leading slash"),
+            "ENV.K", "/data/in/x", 1, "ENV.K", Rule.JOINED, id="4, with a leading slash"),
         pytest.param("ENV.K = W:", "",
-            "ENV.K", "/work", 1, "ENV.K", Rule.JOINED, id="4, PREFIX alone"),
+            "ENV.K", "/data", 1, "ENV.K", Rule.JOINED, id="4, PREFIX alone"),
         pytest.param("ENV.K = NOT_SET:in", "",
             "ENV.K", "NOT_SET:in", 1, "ENV.K", Rule.UNALTERED, id="4, PREFIX not set"),
         pytest.param("K = W://host/x", "",
@@ -87,20 +87,20 @@ def resource(directory: Path, text: str, name: str = "getkw") -> Resource:
             "K", "SUB[W]", 1, "K", Rule.UNALTERED, id="SUB not in resource values"),
         # SUB[VAR] works in path values and in COMMAND, TASK and FILE_ACTION.
         pytest.param("K = a", "a = SUB[W]/SUB[W]/x",
-            "K", "/work//work/x", 3, "a", Rule.KEYWORD, id="SUB in path values"),
+            "K", "/data//data/x", 3, "a", Rule.KEYWORD, id="SUB in path values"),
         pytest.param("K = a", "*.K = SUB[W]",
-            "K", "/work", 3, "*.K", Rule.ALL, id="SUB in overrides"),
+            "K", "/data", 3, "*.K", Rule.ALL, id="SUB in overrides"),
         pytest.param("COMMAND = 'SUB[W]/run -x'", "",
-            "COMMAND", "/work/run -x", 1, "COMMAND", Rule.SUBSTITUTED, id="SUB in COMMAND"),
+            "COMMAND", "/data/run -x", 1, "COMMAND", Rule.SUBSTITUTED, id="SUB in COMMAND"),
         pytest.param("TASK = < nice SUB[W]/xpoll >", "",
-            "TASK", "nice /work/xpoll", 1, "TASK", Rule.SUBSTITUTED, id="SUB in TASK"),
+            "TASK", "nice /data/xpoll", 1, "TASK", Rule.SUBSTITUTED, id="SUB in TASK"),
         pytest.param("FILE_ACTION = 'SUB[W]/rm ^f'", "",
-            "FILE_ACTION", "/work/rm ^f", 1, "FILE_ACTION", Rule.SUBSTITUTED, id="SUB in action"),
+            "FILE_ACTION", "/data/rm ^f", 1, "FILE_ACTION", Rule.SUBSTITUTED, id="SUB in action"),
         pytest.param("COMMAND = W:SUB[S]", "",
-            "COMMAND", "/work/SUB[W]", 1, "COMMAND", Rule.JOINED, id="SUB after PREFIX, not again"),
+            "COMMAND", "/data/SUB[W]", 1, "COMMAND", Rule.JOINED, id="SUB after PREFIX, not again"),
         # Each keyword of a path file is accessible to the tasks of the path (seed 003).
         pytest.param("K = a", "DB = SUB[W]",
-            "DB", "/work", 3, "DB", Rule.PATH, id="only in the path file"),
+            "DB", "/data", 3, "DB", Rule.PATH, id="only in the path file"),
         pytest.param("K = a", "getkw.DB = x\nDB = y",
             "DB", "x", 3, "getkw.DB", Rule.PROCESS, id="only in the path file, for the process"),
         pytest.param("ENV.K = a", "",
@@ -115,7 +115,7 @@ def test_rules(
     tmp_path: Path, written: str, path: str, keyword: str, value: str, line: int, found: str,
     rule: Rule,
 ) -> None:  # fmt: skip
-    environ = {"W": "/work", "S": "SUB[W]"}
+    environ = {"W": "/data", "S": "SUB[W]"}
     process = resource(tmp_path, written)
     resolved = resolve(process, blue(tmp_path, path, environ), keyword)
     origin = resolved.origin
@@ -135,20 +135,20 @@ class TestOther:
 
     def test_value_and_origin(self, tmp_path: Path) -> None:
         red = self.red(tmp_path / "defs", "A = b\nOUT = SUB[W]/out\n")
-        environ = {"W": "/work", "OPUS_DEFINITIONS_DIR": str(tmp_path / "defs")}
+        environ = {"W": "/data", "OPUS_DEFINITIONS_DIR": str(tmp_path / "defs")}
         paths = blue(tmp_path / "here", "", environ)
         found = resolve(resource(tmp_path, "ENV.OUTDIR = RED->OUT"), paths,
             "ENV.OUTDIR")  # fmt: skip
-        assert found.value == "/work/out"
+        assert found.value == "/data/out"
         assert str(found.origin) == f"{red}:2: OUT, OTHER->KEY"
 
     def test_looked_for_beside_the_file_that_refers_to_it(self, tmp_path: Path) -> None:
         """The resource file refers here, a path file in the values of its own."""
         self.red(tmp_path / "there", "OUT = path\n")
-        paths = blue(tmp_path / "there", "out = red->OUT\n", {"W": "/work"})
+        paths = blue(tmp_path / "there", "out = red->OUT\n", {"W": "/data"})
         self.red(tmp_path)
         process = resource(tmp_path, "A = red->OUT\nB = out")
-        assert resolve(process, paths, "A").value == "/work/out"
+        assert resolve(process, paths, "A").value == "/data/out"
         assert resolve(process, paths, "B").value == "path"
 
     def test_needs_no_path_file(self, tmp_path: Path) -> None:
