@@ -84,7 +84,8 @@ class Workers:
                 if lost:
                     self._end_broken()
                     done = {one for one in handed if one.done() and not self._is_broken(one)}
-                for future in done:
+                # Of those done together, in the order in which they were handed out.
+                for future in [one for one in handed if one in done]:
                     yield handed.pop(future), self._result(future)
                 if lost:
                     tasks_lost = list(handed.values())

@@ -10,13 +10,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from mirror.errors import ConfigError, MirrorError
 from server.command import interruptible
 from server.database import Database, Unavailable
 from server.distribution.advance import advance, made_outdir, rows_of
-from server.distribution.bundle import GZIP_LEVEL, Bundled, BundleTask, bundle_component
+from server.distribution.bundle import (
+    GZIP_LEVEL,
+    Bundled,
+    BundleTask,
+    bundle_component,
+    scratch_files,
+)
 from server.distribution.filesets import fileset_name, record_fault, register_fileset
 from server.distribution.queue import (
     DistRun,
@@ -102,6 +109,7 @@ def _work_off(
                 report.end()
             raise
         except BaseException:
+            coordinator.sweep()
             _end(coordinator, report)
             raise
         _end(coordinator, report)
@@ -162,6 +170,7 @@ class _Coordinator:
         self._report = report
         self._held = held
         self._left: dict[int, int] = {}
+        self._outdirs: dict[int, Path] = {}
         self._results: list[tuple[BundleTask, Bundled | Fault]] = []
         self._recorded = time.monotonic()
 
@@ -179,9 +188,16 @@ class _Coordinator:
         if is_last or late or len(self._results) >= BATCH:
             self.record()
         if is_last:
-            del self._left[task.dist_id]
+            del self._left[task.dist_id], self._outdirs[task.dist_id]
             self._finish(task.dist_id)
         self._report.draw()
+
+    def sweep(self) -> None:
+        """Remove what workers that were ended have left of bundles they had just begun."""
+        for outdir in self._outdirs.values():
+            with suppress(OSError):
+                for left in scratch_files(outdir):
+                    left.unlink(missing_ok=True)
 
     def _begin(self, dist_id: int) -> list[BundleTask]:
         """Hold a run and plan it; what needs no bundling is done at once."""
@@ -194,6 +210,7 @@ class _Coordinator:
         tasks = self._plan(dist_id)
         if tasks:
             self._left[dist_id] = len(tasks)
+            self._outdirs[dist_id] = tasks[0].outdir
         else:
             self._finish(dist_id)
         return tasks
