@@ -144,9 +144,10 @@ def _drained(waiting: deque[T]) -> Iterator[T]:
 
 
 def _worker_lost(error: BaseException) -> LocalError:
+    why = f"{type(error).__name__}: {error}".removesuffix(": ")
     return LocalError(
-        f"the workers are gone ({type(error).__name__}); look into the scheduler's log; what they"
-        " had in work is done again by the next run"
+        f"the workers are gone ({why}); look into the scheduler's log; what they had in work is"
+        " done again by the next run"
     )
 
 
@@ -327,7 +328,11 @@ def _cluster(address: str, count: int | None) -> Iterator[Workers]:
             # Workers may still come: with none yet, a few tasks wait for the first one.
             threads = count or sum(client.nthreads().values()) or 1
             try:
-                yield Workers(executor, threads, killed=(distributed.KilledWorker,))
+                # What tasks raise comes back as a fault: all else is of the cluster. It has
+                # many words for its end; one is a TypeError where a result is lost half-way.
+                yield Workers(
+                    executor, threads, killed=(distributed.KilledWorker,), lost=(Exception,)
+                )
             except BaseException:
                 executor.shutdown(wait=False)
                 raise

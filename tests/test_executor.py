@@ -1,5 +1,6 @@
 """Workers: tasks come back as they are done, faults as faults; none outlives its coordinator."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -8,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,15 +49,12 @@ def double_but_for_two(number: int) -> int:
 
 def alone_or_killed(path: str) -> bool:
     """As one that needs more memory than there is for two."""
-    try:
-        Path(path).mkdir()
-    except FileExistsError:
-        with suppress(OSError):
-            Path(path).rmdir()
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.1)
-    with suppress(OSError):
-        Path(path).rmdir()
+    with open(path, "w") as room:
+        try:
+            fcntl.flock(room, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.1)
     return True
 
 
