@@ -96,8 +96,8 @@ class PathFile:
             return exact
         wanted = process.casefold()
         for name in reversed(list(self.by_name)):
-            head, _, tail = name.partition(".")
-            if tail == key and head.casefold() == wanted:
+            head = name.removesuffix(f".{key}")
+            if head != name and head.casefold() == wanted:
                 return self.by_name[name]
         return self.by_name.get(f"*.{key}")
 
@@ -166,6 +166,17 @@ def find_path_file(
     case in the same places. Raises ConfigError, with the directories, if there is none.
     """
     return definitions.find(name, ".path", environ, beside)
+
+
+def named_path_file(given: str, environ: Mapping[str, str] = os.environ) -> Path:
+    """The path file that somebody means who types `given`: a file, or the name of a path.
+
+    A file is what has a directory in front, or is there under that name. Raises ConfigError where
+    a name has no file.
+    """
+    if os.sep in given or (given.endswith(".path") and os.path.isfile(given)):
+        return Path(given)
+    return find_path_file(given, environ)
 
 
 def look_up(

@@ -18,13 +18,21 @@ from server.command import show, tell
 from server.database import Database
 from server.distribution import define, queue, revert, targets
 from server.distribution.call import MODES, OPTIONS, wrong_values
+from server.distribution.posts import RUNS
 from server.distribution.queue import Selection
 from server.modes import Given, format_rows, read_call
+from server.run_posts import RunPosts
 from server.runs.stages import STAGES
 from server.site import Site, read_site
 
 _BEGINNING = ("definetarget", "definedestination")
 """Modes that begin a catalogue where there is none."""
+
+_LOOKING = (
+    "listtargets", "listdestinations", "listinterests", "listfilesets", "listfaults",
+    "pendingcomponent", "processedcomponent", "toadvance", "pendingfileset",
+)  # fmt: skip
+"""Modes that change nothing."""
 
 _RUN = {
     "dist_id": "S64", "target_id": "S64", "stage": "STR", "stage_id": "S64", "label": "STR",
@@ -44,7 +52,10 @@ def main(argv: list[str]) -> int:
         raise ConfigError(problems)
     site = read_site(given)
     with catalogue(site.database, create=mode in _BEGINNING) as database:
-        return _DO[mode](site, database, given)
+        status = _DO[mode](site, database, given)
+        if mode not in _LOOKING:
+            RunPosts(site, database, RUNS, "disttool").now()
+        return status
 
 
 # Targets, destinations, interests

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from formats.path_file import PathFile, find_path_file, read_path_file
+from formats.path_file import PathFile, named_path_file, read_path_file
 from formats.resolution import environment_of
 from formats.resource_file import ResourceFile, find_resource_file, read_resource_file
 from mirror.errors import ConfigError, LocalError
@@ -78,10 +78,8 @@ def read_task(path: str, process: str, environ: Mapping[str, str]) -> Task:
 
     Raises ConfigError with every problem of them, or if TASK does not run xpoll.
     """
-    named = os.sep in path or (path.endswith(".path") and os.path.isfile(path))
-    paths = read_path_file(
-        os.path.abspath(path) if named else find_path_file(path, environ), environ
-    )
+    # The command is told where the file is, and may run elsewhere.
+    paths = read_path_file(os.path.abspath(named_path_file(path, environ)), environ)
     found = find_resource_file(process, environ, paths.path.parent)
     resource = read_resource_file(found, paths)
     if not resource.external:

@@ -25,7 +25,9 @@ from server.dsprodtool import ensure_product
 from server.modes import Given, Mode, Option, format_rows, read_call
 from server.publishing import clients, define, runs
 from server.publishing.clients import Client, ClientQuery, NewClient
+from server.publishing.posts import RUNS
 from server.publishing.runs import PublishRun
+from server.run_posts import RunPosts
 from server.runs.resolve import host_name
 from server.site import Site, read_site
 from server.store_lock import ConflictError
@@ -107,6 +109,9 @@ _CLIENT_COLUMNS = {
     "client_id": "S64", "active": "BOOL", "product": "STR", "stage": "STR", "workdir": "STR",
     "comment": "STR", "name": "STR", "output_format": "STR",
 }  # fmt: skip
+_LOOKING = ("listclients", "pending", "listfaults")
+"""Modes that change nothing."""
+
 _RUN_COLUMNS = {
     "pub_id": "S64", "client_id": "S64", "product": "STR", "stage": "STR", "stage_id": "S64",
     "workdir": "STR", "camera": "STR", "label": "STR", "comment": "STR", "output_format": "STR",
@@ -129,6 +134,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(problems)
     with catalogue(site.database, create=mode == "defineclient") as database:
         _ACTIONS[mode](site, database, given)
+        if mode not in _LOOKING:
+            RunPosts(site, database, RUNS, "pubtool").now()
     return 0
 
 

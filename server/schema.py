@@ -201,7 +201,19 @@ CREATE TABLE publishDone (
 )
 """
 
-STEPS = (_STORE, _ACCESS, _WITHDRAWN, run_tables.SCHEMA, _DISTRIBUTION, _PUBLISHING)
+# What a blackboard was told of runs (site block BLACKBOARD). `place`: which one, and the type.
+_POSTS = """
+CREATE TABLE runPost (
+    kind TEXT NOT NULL,
+    run_id BIGINT NOT NULL,
+    place TEXT NOT NULL,
+    dataset TEXT NOT NULL,
+    letters TEXT NOT NULL,
+    PRIMARY KEY (kind, run_id)
+)
+"""
+
+STEPS = (_STORE, _ACCESS, _WITHDRAWN, run_tables.SCHEMA, _DISTRIBUTION, _PUBLISHING, _POSTS)
 """What leads from each version to the next; a database that runs all of them is of the newest."""
 
 VERSION = len(STEPS)

@@ -35,6 +35,9 @@ class PostgresServer:
     password: str | None
 
 
+BOARD_KINDS = ("dist", "pub")
+"""Runs that may have entries on a blackboard: those of disttool, those of pubtool."""
+
 Place = SqliteFile | PostgresServer
 
 
@@ -47,12 +50,22 @@ class Roots:
 
 
 @dataclass(frozen=True, slots=True)
+class BoardPath:
+    """The path on whose blackboard runs have entries, by name or file; `types`: which runs, by
+    keys of BOARD_KINDS, and the DATA_ID of theirs."""
+
+    path: str
+    types: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """What a command needs to know of its site.
 
     `link_roots`: the directories below which the targets of links must lie; None if any may do.
     `roots`: where the files of runs are. `distribution_root`: where bundles are built if nothing
     else is said. `translate`: of a product, the words of the command that translates for it.
+    `blackboard`: where runs are posted, if anywhere.
     """
 
     root: Path
@@ -61,6 +74,7 @@ class Site:
     roots: Roots = field(default_factory=Roots)
     distribution_root: str | None = None
     translate: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    blackboard: BoardPath | None = None
 
 
 def add_site_options(parser: "argparse._ActionsContainer") -> None:
@@ -86,9 +100,10 @@ def read_site(options: argparse.Namespace, environ: Mapping[str, str] | None = N
     roots = Roots(settings.path("NEB_ROOT"), _datapath(settings))
     distribution_root = settings.text("DISTRIBUTION_ROOT")
     translate = _translate(settings)
+    blackboard = _blackboard(settings)
     if settings.problems or root is None or database is None:
         raise ConfigError(settings.problems)
-    return Site(root, database, link_roots, roots, distribution_root, translate)
+    return Site(root, database, link_roots, roots, distribution_root, translate, blackboard)
 
 
 def read_server(environ: Mapping[str, str]) -> PostgresServer | None:
@@ -124,6 +139,22 @@ def _translate(settings: "_Settings") -> dict[str, tuple[str, ...]]:
         if words:
             found[name] = words
     return found
+
+
+def _blackboard(settings: "_Settings") -> BoardPath | None:
+    block = settings.block("BLACKBOARD")
+    if not block:
+        return None
+    wanted = f"path, and one or both of {' and '.join(BOARD_KINDS)}"
+    problem = f"BLACKBOARD: {wanted} expected, each with a value"
+    if set(block) - {"path", *BOARD_KINDS} or not all(block.values()):
+        settings.problems.append(f"{problem}, not {' '.join(block)}")
+        return None
+    types = {kind: block[kind] for kind in BOARD_KINDS if kind in block}
+    if "path" not in block or not types:
+        settings.problems.append(f"{problem}; there is only {' '.join(block)}")
+        return None
+    return BoardPath(block["path"], types)
 
 
 def _place(settings: "_Settings", root: Path | None) -> Place | None:

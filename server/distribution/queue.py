@@ -140,12 +140,12 @@ _RUN = ", ".join(f"r.{name}" for name in DistRun.__slots__)
 _AIMED = """EXISTS (SELECT 1 FROM distTarget t
     WHERE t.target_id = r.target_id AND t.state = 'enabled')"""
 
-# Interested in the run `r`, and nothing is registered or wrong yet.
-_WANTING = """rcInterest i
+WANTING = """rcInterest i
     JOIN rcDestination d ON d.dest_id = i.dest_id AND d.state = 'enabled'
     WHERE i.target_id = r.target_id AND i.state = 'enabled' AND NOT EXISTS (
         SELECT 1 FROM rcDSFileset f WHERE f.dist_id = r.dist_id AND f.dest_id = i.dest_id
         AND (f.state = 'full' OR f.fault <> 0))"""
+"""SQL of who is interested in the run `r`, nothing being registered or wrong yet."""
 
 _UNBUNDLED = """SELECT 1 FROM distComponent c
     WHERE c.dist_id = r.dist_id AND c.state = 'new'"""
@@ -214,7 +214,7 @@ def pending_filesets(
         values.append(selection.dest_id)
     rows = _limited(
         database,
-        f"""SELECT {_RUN}, d.dest_id, d.name, d.product FROM distRun r, {_WANTING}
+        f"""SELECT {_RUN}, d.dest_id, d.name, d.product FROM distRun r, {WANTING}
         AND r.state = 'full' AND {_AIMED} AND {condition} ORDER BY r.dist_id, d.dest_id""",
         values,
         limit,
@@ -235,7 +235,7 @@ def pending_runs(
         f"""SELECT {_RUN} FROM distRun r WHERE {condition} AND {_AIMED} AND (
             (r.state = 'new' AND r.fault = 0
                 AND (EXISTS ({_UNBUNDLED} AND c.fault = 0) OR NOT EXISTS ({_UNBUNDLED})))
-            OR (r.state = 'full' AND EXISTS (SELECT 1 FROM {_WANTING}))
+            OR (r.state = 'full' AND EXISTS (SELECT 1 FROM {WANTING}))
         ) ORDER BY r.dist_id""",
         values,
         limit,

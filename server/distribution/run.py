@@ -25,6 +25,7 @@ from server.distribution.bundle import (
     scratch_files,
 )
 from server.distribution.filesets import fileset_name, record_fault, register_fileset
+from server.distribution.posts import RUNS
 from server.distribution.queue import (
     DistRun,
     PendingFileset,
@@ -40,6 +41,7 @@ from server.distribution.report import Report, tell_standing
 from server.distribution.tasks import plan_tasks
 from server.executor import check_scheduler, workers
 from server.faults import Fault, fault_of
+from server.run_posts import RunPosts
 from server.runs.resolve import file_resolve
 from server.site import Site
 from server.store_lock import HeldError, Holds, holds
@@ -173,6 +175,7 @@ class _Coordinator:
         self._outdirs: dict[int, Path] = {}
         self._results: list[tuple[BundleTask, Bundled | Fault]] = []
         self._recorded = time.monotonic()
+        self._posts = RunPosts(site, database, RUNS, "disttool")
 
     def tasks(self, runs: Iterable[DistRun]) -> Iterator[BundleTask]:
         """The tasks of all runs; a run is begun when the first of its tasks is asked for."""
@@ -190,6 +193,7 @@ class _Coordinator:
         if is_last:
             del self._left[task.dist_id], self._outdirs[task.dist_id]
             self._finish(task.dist_id)
+            self._posts.sometimes()
         self._report.draw()
 
     def sweep(self) -> None:

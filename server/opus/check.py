@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from formats import definitions
-from formats.path_file import OBSERVATIONS, PathFile, examine_path_file, find_path_file
+from formats.path_file import OBSERVATIONS, PathFile, examine_path_file, named_path_file
 from formats.resolution import Resource, Rule, resolve
 from formats.resource_file import ResourceFile, examine_resource_file
 from formats.stage_file import StageFile, examine_stage_file
@@ -77,7 +77,7 @@ def check(names: Sequence[str], environ: Mapping[str, str], only: Sequence[str] 
             elif name.endswith(".stage"):
                 check_stages(report, Path(name))
             else:
-                check_path(report, _path_file(name, environ), environ, only)
+                check_path(report, named_path_file(name, environ), environ, only)
         except ConfigError as error:
             report.problems += error.problems
     report.problems = list(dict.fromkeys(report.problems))
@@ -146,13 +146,6 @@ def check_resource(
     if stages:
         _check_columns(report, resource, stages)
     return resource
-
-
-def _path_file(name: str, environ: Mapping[str, str]) -> Path:
-    """A file if it looks like one, else the path of that name."""
-    if os.sep in name or (name.endswith(".path") and os.path.isfile(name)):
-        return Path(name)
-    return find_path_file(name, environ)
 
 
 def _path_value(paths: PathFile, name: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from formats.path_file import OBSERVATIONS, PathFile, read_path_file
+from formats.path_file import OBSERVATIONS, PathFile, named_path_file, read_path_file
 from formats.resolution import resolve
 from formats.resource_file import (
     ResourceFile,
@@ -29,7 +29,7 @@ from mirror.disk import told
 from mirror.errors import ConfigError, LocalError
 from server.blackboard import Blackboard, Process, open_blackboard
 from server.command import tell
-from server.opus.overview import opened, path_file
+from server.opus.overview import opened
 from server.opus.run_command import PASSWORD_FD
 
 ENDED = ("halted", "absent")
@@ -67,7 +67,7 @@ def start(argv: Sequence[str]) -> int:
     """Start processes on this host; returns 0 when all of them are on the board."""
     options = _start_parser().parse_args(argv)
     environ = os.environ
-    paths = read_path_file(path_file(options.path, environ), environ)
+    paths = read_path_file(named_path_file(options.path, environ), environ)
     wanted = copies(options.processes)
     resources = {name: _resource(name, paths, environ) for name in wanted}
     groups = [(resources[name], count) for name, count in wanted.items()]
@@ -83,7 +83,7 @@ def start(argv: Sequence[str]) -> int:
 
 def _wish(wish: str, summary: str, argv: Sequence[str]) -> int:
     options = _wish_parser(wish, summary).parse_args(argv)
-    paths = read_path_file(path_file(options.path, os.environ), os.environ)
+    paths = read_path_file(named_path_file(options.path, os.environ), os.environ)
     with opened(paths, os.environ) as board:
         chosen = chosen_processes(
             board.processes() if board else [], options.process, options.holders, paths.name

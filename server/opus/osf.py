@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from formats.path_file import find_path_file, read_path_file
+from formats.path_file import named_path_file, read_path_file
 from formats.stage_file import NOT_SET, StageFile
 from mirror.errors import ConfigError
 from server.blackboard import NO_DCF, Blackboard, Filter, History, Key, open_blackboard
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     given = _parser().parse_args(argv)
     if given.list is not None and given.action != "post":
         raise ConfigError([f"osf {given.action}: --list does not go with it"])
-    paths = read_path_file(find_path(given.path), os.environ)
+    paths = read_path_file(named_path_file(given.path), os.environ)
     # Only what may be the first entry of all begins a blackboard.
     making = given.action in ("create", "post")
     with open_blackboard(paths, os.environ, create=making) as board:
@@ -156,13 +156,6 @@ def _key(given: argparse.Namespace, action: str) -> Key:
 
 def _letters(states: Mapping[str, str]) -> str:
     return " ".join(f"{title}={letter}" for title, letter in states.items())
-
-
-def find_path(name: str) -> str | os.PathLike[str]:
-    """Where a path file is: `name` if it looks like a file, else the path of that name."""
-    if os.sep in name or (name.endswith(".path") and os.path.isfile(name)):
-        return name
-    return find_path_file(name)
 
 
 def _parser() -> argparse.ArgumentParser:

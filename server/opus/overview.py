@@ -4,7 +4,6 @@ The original's two managers, of observations (OMG) and of processes (PMG), show 
 `status` command prints it, and the monitor's pages do. Nothing is changed by looking.
 """
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from formats import definitions
-from formats.path_file import OBSERVATIONS, PathFile, find_path_file, read_path_file
+from formats.path_file import OBSERVATIONS, PathFile, named_path_file, read_path_file
 from formats.resource_file import DEFAULT_CLASS, Display, examine_resource_file
 from formats.stage_file import StageFile, read_stage_file
 from mirror.disk import told
@@ -64,7 +63,7 @@ def path_files(names: Sequence[str], environ: Mapping[str, str]) -> list[Path]:
     Raises ConfigError if a name means none, or there are none at all.
     """
     if names:
-        return [path_file(name, environ) for name in names]
+        return [named_path_file(name, environ) for name in names]
     found = definitions.every(".path", environ)
     if not found:
         where = environ.get(definitions.DEFINITIONS) or "which is not set"
@@ -72,13 +71,6 @@ def path_files(names: Sequence[str], environ: Mapping[str, str]) -> list[Path]:
             [f"no path: name one, or have NAME.path along {definitions.DEFINITIONS} ({where})"]
         )
     return found
-
-
-def path_file(name: str, environ: Mapping[str, str]) -> Path:
-    """A file if `name` looks like one, else the path file of that name. Raises ConfigError."""
-    if os.sep in name or (name.endswith(".path") and os.path.isfile(name)):
-        return Path(name)
-    return find_path_file(name, environ)
 
 
 def look(

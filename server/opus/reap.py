@@ -9,10 +9,9 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from formats.path_file import read_path_file
+from formats.path_file import named_path_file, read_path_file
 from server.blackboard import open_blackboard
 from server.command import tell
-from server.opus.osf import find_path
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         help="a path, looked for along OPUS_DEFINITIONS_DIR, or a path file; may be repeated",
     )
     for name in parser.parse_args(argv).paths:
-        paths = read_path_file(find_path(name), os.environ)
+        paths = read_path_file(named_path_file(name), os.environ)
         with open_blackboard(paths, os.environ, create=False) as board:
             for line in board.reap():
                 tell(line)

@@ -30,9 +30,11 @@ from server.publishing.attempt import (
     record,
     work_name,
 )
+from server.publishing.posts import RUNS
 from server.publishing.runs import PublishRun, find_run
 from server.publishing.translate import add_limit_option
 from server.publishing.work import Manner, publish_files
+from server.run_posts import RunPosts
 from server.site import Site, add_site_options, read_site
 from server.store_lock import ConflictError, hold_work
 
@@ -52,7 +54,9 @@ def main(argv: list[str]) -> int:
         with hold_work(site.root, work_name(options.pub_id)):
             run = _asked_run(database, options)
             check_open(run)
-            return _publish(database, site, run, manner)
+            status = _publish(database, site, run, manner)
+        RunPosts(site, database, RUNS, "publish_file").now()
+        return status
 
 
 def _parser() -> argparse.ArgumentParser:

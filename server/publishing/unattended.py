@@ -28,6 +28,7 @@ from server.executor import check_scheduler, workers
 from server.faults import UNKNOWN, Fault
 from server.publishing.attempt import place_of, plan_or_record, record, work_name
 from server.publishing.define import RunQuery, define_runs
+from server.publishing.posts import RUNS
 from server.publishing.runs import (
     PendingQuery,
     PublishRun,
@@ -39,6 +40,7 @@ from server.publishing.runs import (
 )
 from server.publishing.translate import add_limit_option
 from server.publishing.work import Manner, Outcome, PublishTask, publish_files
+from server.run_posts import RunPosts
 from server.runs.resolve import host_name
 from server.site import Site, add_site_options, read_site
 from server.store_lock import ConflictError, HeldError, hold_work
@@ -176,6 +178,7 @@ def _round(site: Site, labels: tuple[str, ...], options: argparse.Namespace, sto
     """
     tally = _Tally()
     with catalogue(site.database) as database, ExitStack() as opened:
+        posts = RunPosts(site, database, RUNS, "publish")
         before = _utc(time.time() - options.revert_after)
         revert(database, RevertQuery(labels=labels, older_than=before))
         define_runs(database, RunQuery(labels=labels))
@@ -183,13 +186,14 @@ def _round(site: Site, labels: tuple[str, ...], options: argparse.Namespace, sto
             if not tally.pending:
                 crew = opened.enter_context(workers(options.jobs, options.scheduler))
             tally.pending += len(runs)
-            with _Coordinator(database, site, options, stop, tally) as work:
+            with _Coordinator(database, site, options, stop, tally, posts) as work:
                 for task, result in crew.each(publish_files, work.tasks(runs)):
                     work.take(task, result)
             define_runs(database, RunQuery(labels=labels))
         if tally.late:
-            with _Coordinator(database, site, options, stop, tally) as work:
+            with _Coordinator(database, site, options, stop, tally, posts) as work:
                 work.again()
+        posts.now()
     _clear_progress()
     if tally.late:
         runs_stay = "1 run stays" if len(tally.late) == 1 else f"{len(tally.late)} runs stay"
@@ -230,7 +234,7 @@ class _Coordinator:
 
     def __init__(
         self, database: Database, site: Site, options: argparse.Namespace, stop: _Stop,
-        tally: _Tally,
+        tally: _Tally, posts: RunPosts,
     ) -> None:  # fmt: skip
         self._database = database
         self._site = site
@@ -239,6 +243,7 @@ class _Coordinator:
         self._stop = stop
         self._tally = tally
         self._held: dict[int, tuple[PublishRun, ExitStack]] = {}
+        self._posts = posts
 
     def __enter__(self) -> "_Coordinator":
         return self
@@ -319,6 +324,7 @@ class _Coordinator:
         else:
             self._tally.published += 1
         self._held.pop(run.pub_id)[1].close()
+        self._posts.sometimes()
         _show_progress(self._tally)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
-from formats.path_file import find_path_file, read_path_file
+from formats.path_file import named_path_file, read_path_file
 from mirror.errors import ConfigError
 from server.opus.overview import opened
 from server.samples.demo import (
@@ -121,7 +121,7 @@ def _published(uri: str) -> float:
 
 def _wait(enough: Callable[[int], bool]) -> None:
     """Wait until so many filesets are handed over. Raises ConfigError if they are not in time."""
-    paths = read_path_file(find_path_file("mirror"))
+    paths = read_path_file(named_path_file("mirror"))
     until = time.monotonic() + PATIENCE
     while True:
         with opened(paths, os.environ) as board:
