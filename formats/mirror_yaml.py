@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BoardPlace:
-    """A blackboard, and what our entries there are: a path or its file, a data type."""
+    """A blackboard, and what our entries there are: a path or its file, a data type; `product`:
+    whether every dataset tells its product."""
 
     path: str
     type: str
+    product: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +115,11 @@ def _product(written: _Written) -> str:
 
 def _board(written: _Written) -> BoardPlace:
     value = written.value
-    if not isinstance(value, dict) or set(value) != {"path", "type"}:
+    if not isinstance(value, dict) or set(value) - {"product"} != {"path", "type"}:
         raise ValueError(f"{{path: PATH, type: TYPE}} expected, not {value!r}")
+    product = value.get("product", False)
+    if not isinstance(product, bool):
+        raise ValueError(f"product: true or false expected, not {product!r}")
     kind = value["type"]
     if not isinstance(kind, str) or not _DATA_ID.fullmatch(kind):
         raise ValueError(f"type: a data type without blanks and '|' expected, not {kind!r}")
@@ -127,7 +132,7 @@ def _board(written: _Written) -> BoardPlace:
         raise ValueError(f"path: the name of a path, or a path file, expected, not {path!r}")
     if os.sep in path or path.endswith(".path"):
         path = str(_existing(_Written(path, path, written.line, written.directory)).absolute())
-    return BoardPlace(path, kind)
+    return BoardPlace(path, kind, product)
 
 
 def _flag(written: _Written) -> bool:

@@ -7,6 +7,7 @@ a page that was sent and not recorded is sent again, and changes nothing.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ class Poster:
         self._done = 0
         self._more = True
         self._busy = self._failed = False
-        state.owed.begin_posts(f"{place.type} {place.path}")
+        # Under other names everything is posted anew.
+        state.owed.begin_posts(f"{place.type} {place.path}{' @PRODUCT' * place.product}")
 
     def add(self) -> None:
         """One more fileset is done."""
@@ -93,7 +95,8 @@ class Poster:
 
     def _page(self) -> list[Post]:
         owed = self._state.owed.posts(PAGE + len(self._refused))
-        return [one for one in owed if one.fileset not in self._refused][:PAGE]
+        page = [one for one in owed if one.fileset not in self._refused][:PAGE]
+        return [replace(one, full_name=True) for one in page] if self._place.product else page
 
     def _posted(self, outcome: Outcome) -> None:
         self._busy = False

@@ -33,7 +33,9 @@ from server.site import Place, PostgresServer, SqliteFile
 from server.store_lock import ConflictError
 
 SILENT = Ran(0, "", "")
-STAGE_FILE = (PROJECT / "examples/opus/mirror_pipeline.stage").read_text(encoding="utf-8")
+_EXAMPLE = (PROJECT / "examples/opus/mirror_pipeline.stage").read_text(encoding="utf-8")
+STAGE_FILE = _EXAMPLE.partition("STAGE07")[0].replace("NSTAGE = 7", "NSTAGE = 6")
+"""The steps of the mirror and IN, a stage of the site's own."""
 SMALL = {"a.fits": b"SIMPLE"}
 LISTED, MIRRORED = "cwwww_", "ccccc_"
 
@@ -213,7 +215,7 @@ def test_the_list_comes_by_standard_input_and_anybody_may_begin_the_board(tmp_pa
 
 
 class Observatory:
-    """A mirror that posts to the path `mirror`, which has the stages of the ready-made one."""
+    """A mirror that posts to the path `mirror`, which has stages of the ready-made one."""
 
     def __init__(self, site: MirrorSite, url: str) -> None:
         self.site = site
@@ -403,6 +405,16 @@ def test_another_board_is_told_everything(mirror: Observatory) -> None:
     assert mirror.board() == {"o1": MIRRORED, "o2": MIRRORED}
 
 
+def test_every_dataset_may_tell_its_product(mirror: Observatory) -> None:
+    """Else the plain name may be that of two filesets on disk; changed, all is posted anew."""
+    assert mirror.run("--limit", "1") == SILENT
+    mirror.configure(blackboard={"path": "mirror", "type": "fst", "product": True})
+    assert mirror.run() == SILENT
+    assert mirror.board() == {
+        "o1": MIRRORED, "o2": LISTED, "o1@gpc1": MIRRORED, "o2@gpc1": MIRRORED
+    }  # fmt: skip
+
+
 def test_a_state_built_anew_changes_nothing_on_the_board(mirror: Observatory) -> None:
     assert mirror.run() == SILENT
     mirror.update("o1", IN="c")
@@ -494,6 +506,8 @@ def test_who_only_looks_posts_nothing(mirror: Observatory, options: list[str]) -
         ("mirror", "{path: PATH, type: TYPE} expected, not 'mirror'"),
         ("{path: mirror}", "{path: PATH, type: TYPE} expected"),
         ("{path: mirror, type: fst, dcf: 1}", "{path: PATH, type: TYPE} expected"),
+        ("{path: mirror, product: true}", "{path: PATH, type: TYPE} expected"),
+        ("{path: mirror, type: fst, product: 1}", "product: true or false expected, not 1"),
         ("{path: mirror, type: f t}", "type: a data type without blanks and '|' expected"),
         ("{path: mirror, type: 3}", "type: a data type without blanks and '|' expected, not 3"),
         ("{path: '', type: fst}", "path: the name of a path, or a path file, expected"),

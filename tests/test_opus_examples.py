@@ -12,8 +12,10 @@ from client import PROJECT
 from formats.resource_file import ResourceFile, read_resource_file
 from formats.stage_file import read_stage_file
 from formats.triggers import OsfTrigger, TimeTrigger
+from mirror.records import STEPS
 from parse_config import PathFile, read_path_file
 from server.opus.check import check
+from server.publishing.posts import RUNS as PUB_RUNS
 
 EXAMPLES = PROJECT / "examples" / "opus"
 ENVIRON = {
@@ -47,7 +49,7 @@ def test_they_wake_as_they_say(paths: PathFile) -> None:
     (trigger,) = ingest.triggers
     assert isinstance(trigger, OsfTrigger)
     (match,) = trigger.matches
-    assert (match.data_id, dict(match.columns)) == ("fst", {"DN": "c", "IN": "w"})
+    assert (match.data_id, dict(match.columns)) == ("fst", {"DN": "c", "IN": "_"})
     assert dict(trigger.processing) == {"IN": "p"}
 
 
@@ -56,43 +58,38 @@ def test_the_nightly_mirror_bears_what_passes(paths: PathFile) -> None:
     assert process(paths, "nightly").states == dict.fromkeys((0, 1, 4, 75), "SUCCESS")
 
 
-def test_posting_and_ingesting_a_fileset(tmp_path: Path) -> None:
-    """post_fileset and ingest as they are run: a name with blanks in it is one name."""
-    info = tmp_path / "data" / "info" / "gpc1" / "o1 a"
+@pytest.mark.parametrize("dirinfo", [True, False], ids=["with dirinfo", "without"])
+def test_what_ingest_leaves(tmp_path: Path, *, dirinfo: bool) -> None:
+    """As xpoll runs it; twice, as after a kill. A name with blanks in it is one name."""
+    data = tmp_path / "the data"
+    info = data / "info" / "gpc1" / "o1 a"
     info.mkdir(parents=True)
-    (info / "dbinfo.mdc").write_text("")
+    if dirinfo:
+        (info / "dirinfo.chip.1.mdc").write_text(
+            "destdir METADATA\n\tdestdir\tSTR\tgpc1/a night\nEND\n\n"
+            "components METADATA\n\tXY01\tSTR\to1\nEND\n"
+        )
     environ = {
-        **os.environ, "INBOX": str(tmp_path / "in"), "DATA": str(tmp_path / "data"),
-        "OSF_DATASET": "gpc1.o1 a",
+        **os.environ, "INBOX": str(tmp_path / "in"), "DATA": str(data),
+        "OSF_DATASET": "o1 a@gpc1",
     }  # fmt: skip
     for _ in range(2):
         subprocess.run([EXAMPLES / "ingest"], env=environ, check=True)
-    assert [one.name for one in (tmp_path / "in").iterdir()] == ["gpc1.o1 a"]
-    assert (tmp_path / "in" / "gpc1.o1 a").read_text() == f"{info}/dbinfo.mdc\n"
+    assert [one.name for one in (tmp_path / "in").iterdir()] == ["o1 a@gpc1"]
+    place = "a night" if dirinfo else "o1 a"
+    assert (tmp_path / "in" / "o1 a@gpc1").read_text() == f"{info}\n{data}/data/gpc1/{place}\n"
 
 
-@pytest.mark.parametrize("name", ["ingest", "post_fileset"])
-def test_they_can_be_run(name: str) -> None:
-    assert (EXAMPLES / name).stat().st_mode & stat.S_IXUSR
+def test_ingest_can_be_run() -> None:
+    assert (EXAMPLES / "ingest").stat().st_mode & stat.S_IXUSR
 
 
-def test_a_fileset_that_comes_twice_is_one_entry(tmp_path: Path) -> None:
-    """After a kill the mirror calls post_fileset again: nothing else has changed by it."""
-    calls = tmp_path / "calls"
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n[ "$4" = update ]\n')
-    python.chmod(0o755)
-    environ = {
-        **os.environ, "OPUS_PYTHON": str(python), "OPUS_SOFTWARE": str(PROJECT),
-        "MIRROR_PRODUCT": "gpc1", "MIRROR_FILESET": "o1",
-    }  # fmt: skip
-    subprocess.run([EXAMPLES / "post_fileset"], env=environ, check=True)
-    key = "-p mirror -f gpc1.o1 -t fst"
-    created, updated = calls.read_text().splitlines()
-    assert created.startswith("-m server osf create -s ")
-    assert created.endswith(key)
-    assert updated == f"-m server osf update -s DN=c {key}"
+def test_the_stages_are_those_that_are_posted() -> None:
+    """By the mirror (configuration.md, "blackboard") and by pubtool; one is ingest's own."""
     stages = read_stage_file(EXAMPLES / "mirror_pipeline.stage")
-    given = dict(pair.split("=") for pair in created.split()[5].split(","))
-    assert list(given) == stages.titles()
-    assert all(stage.knows(given[stage.title]) for stage in stages.stages)
+    assert stages.titles() == [*STEPS, "IN", *PUB_RUNS.steps]
+    for title in (*STEPS, *PUB_RUNS.steps):
+        stage = stages.stage(title)
+        assert stage
+        wanted = "wc_" if title == "LI" else "wcx_"
+        assert all(stage.knows(letter) for letter in wanted)

@@ -45,12 +45,18 @@ NIGHTLY.RESUME_BLOCKS = 200000
 PUBLISH.DELTA_TIME = 000:00:00:02
 *.POLLING_TIME = 0.2
 """
+_BOARD = """\
+BLACKBOARD METADATA
+  path STR mirror
+  pub  STR pub
+END
+"""
 _CONFIG = """\
 mirror_root: mirror
 top_uri: {uri}
 products: [gpc1, IPP-MOPS]
 min_free: 100MB
-after_fileset: [{hook}]
+blackboard: {{path: mirror, type: fst, product: true}}
 """
 
 
@@ -68,6 +74,10 @@ def main(argv: list[str]) -> int:
     where = ("-product", "IPP-MOPS", "-workdir", "neb://any/pub/")
     server(directory, "pubtool", "-defineclient", "-stage", "diff", *where)
     _definitions(directory)
+    with (directory / "site.config").open("a", encoding="utf-8") as site:
+        site.write(_BOARD)
+    say("The site configuration names the blackboard: publish runs have entries there, too")
+    print(_BOARD, end="")
     with serving(directory, "site.config", "--monitor") as uri:
         _a_night(directory, uri)
     print(f"\nAll of it is in {shown(directory)}; have a look, then remove it.")
@@ -92,9 +102,15 @@ def _definitions(directory: Path) -> None:
 
 
 def _a_night(directory: Path, uri: str) -> None:
-    hook = directory / "definitions" / "post_fileset"
-    config = _CONFIG.format(uri=uri, hook=hook)
-    (directory / "mirror.yaml").write_text(config, encoding="utf-8")
+    (directory / "mirror.yaml").write_text(_CONFIG.format(uri=uri), encoding="utf-8")
+    for file, what in (
+        ("mirror.yaml", "The mirror's configuration: each fileset gets an entry on the blackboard"),
+        ("definitions/ingest.resource", "A process that wakes on such an entry, and its command"),
+        ("definitions/ingest", ""),
+    ):
+        if what:
+            say(what)
+        print((directory / file).read_text(encoding="utf-8"), end="")
     say("The processes start; each fileset goes to one of the two that ingest")
     try:
         server(directory, "start", "mirror", "nightly", "publish", "ingest", "2")
