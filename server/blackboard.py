@@ -41,7 +41,7 @@ from server.store_lock import ConflictError
 
 __all__ = [
     "BOARD_FILE", "NO_DCF", "STATES", "WISHES", "Blackboard", "Entry", "Filter", "History", "Key",
-    "Post", "Process", "open_blackboard",
+    "Post", "Process", "observations_of", "open_blackboard",
 ]  # fmt: skip
 
 BOARD_FILE = ".blackboard.db"
@@ -88,13 +88,20 @@ def board_place(directory: Path, environ: Mapping[str, str]) -> tuple[Place, str
     return (server, str(directory)) if server else (SqliteFile(directory / BOARD_FILE), ".")
 
 
-def _directory(paths: PathFile, *, create: bool) -> Path:
+def observations_of(paths: PathFile) -> Path:
+    """OPUS_OBSERVATIONS_DIR of a path. Raises ConfigError for one that is not absolute: each
+    process would have a board where it was started."""
     given = paths.value(OBSERVATIONS)
     if not os.path.isabs(given):
+        line = paths.by_name[OBSERVATIONS].line
         raise ConfigError(
-            [f"{paths.path}: {OBSERVATIONS}: an absolute directory expected, not {given!r}"]
+            [f"{paths.path}:{line}: {OBSERVATIONS}: an absolute directory expected, not {given!r}"]
         )
-    directory = Path(os.path.abspath(given))
+    return Path(os.path.abspath(given))
+
+
+def _directory(paths: PathFile, *, create: bool) -> Path:
+    directory = observations_of(paths)
     with told(directory):
         if create:
             directory.mkdir(parents=True, exist_ok=True)

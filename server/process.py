@@ -31,6 +31,7 @@ from formats.resolution import environment_of
 from formats.resource_file import ResourceFile, find_resource_file, read_resource_file
 from mirror.errors import ConfigError, LocalError
 from server.blackboard import open_blackboard
+from server.opus.doubts import unbound_directories
 from server.opus.events import Now
 from server.opus.loop import Process
 from server.opus.process_log import log_of
@@ -76,7 +77,8 @@ def main(argv: Sequence[str]) -> int:
 def read_task(path: str, process: str, environ: Mapping[str, str]) -> Task:
     """Read the path file, by name or file, and the resource file of a process on it.
 
-    Raises ConfigError with every problem of them, or if TASK does not run xpoll.
+    Raises ConfigError with every problem of them, if TASK does not run xpoll, and for directories
+    that would be wherever it is started.
     """
     # The command is told where the file is, and may run elsewhere.
     paths = read_path_file(os.path.abspath(named_path_file(path, environ)), environ)
@@ -88,6 +90,8 @@ def read_task(path: str, process: str, environ: Mapping[str, str]) -> Task:
              " program that waits for events by itself"]
         )  # fmt: skip
     environment_of(resource, paths)
+    if problems := unbound_directories(resource, paths, environ):
+        raise ConfigError(problems)
     return Task(paths, resource, environ)
 
 

@@ -43,8 +43,10 @@ class Definitions:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.environ = {
-            "OPUS_DEFINITIONS_DIR": str(root / "defs"), "WORK": "/data", "BIN": "/bin",
+            "OPUS_DEFINITIONS_DIR": str(root / "defs"), "WORK": "/data", "BIN": str(root / "bin"),
         }  # fmt: skip
+        (root / "bin").mkdir()
+        (root / "bin" / "fetch").touch(0o755)
         self.write("blue.path", BLUE)
         self.write("blue_pipeline.stage", STAGES)
         self.write("fetch.resource", FETCH)
@@ -83,7 +85,7 @@ def test_path_without_problems(definitions: Definitions) -> None:
         f"process fetch on blue: {defs}/fetch.resource",
         f"  POLLING_TIME = 5    ({defs}/blue.path:3: *.POLLING_TIME, *.KEY of the path file)",
         "  TASK = xpoll -p $PATH_FILE -r fetch    (line 2)",
-        "  COMMAND = /bin/fetch it    (line 3, SUB[VAR] replaced)",
+        f"  COMMAND = {definitions.root}/bin/fetch it    (line 3, SUB[VAR] replaced)",
         "  XPOLL_STATE.00 = OSF_OK    (line 4)",
         "  OSF_OK.FE = p    (line 5)",
         "  OSF_RANK = 1    (line 6)",
@@ -188,6 +190,11 @@ def test_warnings(definitions: Definitions, name: str, old: str, new: str, warni
     assert [warning in one for one in report.warnings] == [True]
 
 
+def test_an_empty_value_is_shown_as_it_is_written(definitions: Definitions) -> None:
+    definitions.write("fetch.resource", FETCH + "ENV.NONE = ''\n")
+    assert "  ENV.NONE = ''    (line 11)" in definitions.check("blue").lines
+
+
 def test_letters_without_case_and_not_set_are_known(definitions: Definitions) -> None:
     definitions.write("fetch.resource", FETCH.replace("FE = w", "FE = W\nOSF_TRIGGER1.CL = _"))
     assert definitions.check("blue").warnings == []
@@ -198,6 +205,15 @@ def test_path_files_do_not_override_each_other(definitions: Definitions) -> None
     definitions.environ["OPUS_DEFINITIONS_DIR"] += f":{definitions.root}/other"
     (warning,) = definitions.check("blue").warnings
     assert f"blue.path: {other} has the same name" in warning
+
+
+def test_a_file_by_two_names_is_one(definitions: Definitions) -> None:
+    """Where the definitions path leads to a directory twice, nothing is there twice."""
+    (definitions.root / "link").symlink_to(definitions.root / "defs")
+    definitions.environ["OPUS_DEFINITIONS_DIR"] += f":{definitions.root}/link"
+    report = definitions.check("blue", str(definitions.root / "link" / "blue.path"))
+    assert report.problems == []
+    assert not [one for one in report.warnings if "same name" in one]
 
 
 def test_each_path_uses_a_directory_of_its_own(definitions: Definitions) -> None:
@@ -219,6 +235,13 @@ def test_resource_file_alone(definitions: Definitions) -> None:
 def test_directory_is_not_judged_without_a_path(definitions: Definitions) -> None:
     file = definitions.write("fetch.resource", FETCH + "OUTPATH = out\n")
     assert definitions.check(file).warnings == []
+
+
+def test_override_of_what_is_in_the_environment_changes_something(
+    definitions: Definitions,
+) -> None:
+    definitions.write("blue.path", BLUE + "FETCH.INBOX = /in\n*.INBOX = /in\n")
+    assert not [one for one in definitions.check("blue").warnings if "changes nothing" in one]
 
 
 def test_override_of_all_is_not_judged_by_one_process(definitions: Definitions) -> None:
@@ -244,6 +267,7 @@ class TestCommand:
         assert main(["blue", "-r", "fetch"]) == 0
         out, error = capsys.readouterr()
         assert out.startswith("path blue: ")
+        assert not out.endswith("\n\n")
         assert error == ""
 
     def test_warnings_after_the_values(

@@ -102,7 +102,9 @@ def test_the_statuses_of_items(text: str, expected: list[int | None]) -> None:
 def test_each_item_is_mapped_on_its_own() -> None:
     found = verdicts(RULES, [1, None, 4])
     assert found[0] == Verdict({"GC": "c", "CA": "n"})
-    assert found[1] == Verdict({"GC": "x"}, BAD, error="EVENT_STATE_FILE has no status of it")
+    assert found[1] == Verdict(
+        {"GC": "x"}, BAD, error="EVENT_STATE_FILE has no status of it, EVENT_STATUS1 = NN"
+    )
     assert found[2] == Verdict({}, back=True)
 
 
@@ -120,4 +122,6 @@ def test_the_file_of_an_action_is_one_argument(name: str, token: str) -> None:
 
 
 def test_a_status_for_people() -> None:
-    assert (said(3), said(-15)) == ("exit status 3", "end by signal 15")
+    assert [said(status) for status in (3, 0, -1, -15)] == [
+        "exit status 3", "exit status 0", "end by signal 1", "end by signal 15",
+    ]  # fmt: skip

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from formats import definitions
 from formats.path_file import OBSERVATIONS, PathFile, examine_path_file, named_path_file
-from formats.resolution import Resource, Rule, resolve
+from formats.resolution import ENV, Resource, Rule, resolve
 from formats.resource_file import ResourceFile, examine_resource_file
 from formats.stage_file import StageFile, examine_stage_file
 from formats.triggers import OsfTrigger
 from mirror.errors import ConfigError
+from server.blackboard import observations_of
 from server.command import show
+from server.opus.doubts import doubts, unbound_directories
 
 
 @dataclass(slots=True)
@@ -140,9 +142,10 @@ def check_resource(
     report.problems += problems
     report.warnings += resource.warnings
     for name in resource.by_name:
-        value = report.value(name, partial(_seen, resource, paths, name, environ))
-        if paths and value is not None:
-            report.warnings += _relative(resource, name, value, paths)
+        report.value(name, partial(_seen, resource, paths, name, environ))
+    if paths:
+        report.problems += unbound_directories(resource, paths, environ)
+        report.warnings += doubts(resource, paths, environ)
     if stages:
         _check_columns(report, resource, stages)
     return resource
@@ -176,6 +179,11 @@ def _other_path_files(paths: PathFile, environ: Mapping[str, str]) -> list[str]:
 
 def _check_observations(report: Report, paths: PathFile, value: str) -> None:
     """Each path must use a directory of its own for its entries (seed 003)."""
+    try:
+        observations_of(paths)
+    except ConfigError as error:
+        report.problems += error.problems
+        return
     before = report.observations.setdefault(os.path.abspath(value), paths)
     if before.path.resolve() != paths.path.resolve():
         report.problems.append(
@@ -205,16 +213,6 @@ def _resource_files(
         except ConfigError as error:
             report.problems += error.problems
     return found
-
-
-def _relative(resource: Resource, name: str, value: str, paths: PathFile) -> list[str]:
-    """A directory that nobody has bound stays the symbol that it is (OPUS, rule 4)."""
-    key = name.removeprefix("ENV.")
-    directory = key == "OUTPATH" or key.startswith("FILE_DIRECTORY") or key.endswith(".DIRECTORY")
-    if not directory or os.path.isabs(value):
-        return []
-    where = resource.where(resource.by_name[name])
-    return [f"{where}: {value!r} is no keyword of {paths.path} and no absolute directory"]
 
 
 def _check_columns(report: Report, resource: ResourceFile, stages: StageFile) -> None:
@@ -265,7 +263,10 @@ def _idle_overrides(
         process, dot, key = name.partition(".")
         if dot and key not in keys.get(process.casefold(), {key}):
             who = "no process has" if process == "*" else f"{process}.resource has no"
-            warnings.append(f"{paths.path}:{keyword.line}: {name}: {who} {key}; it changes nothing")
+            why = f"{who} {key}; it changes nothing"
+            if key.startswith(ENV):
+                why = f"{process}.{key.removeprefix(ENV)} expected: without {ENV} in front"
+            warnings.append(f"{paths.path}:{keyword.line}: {name}: {why}")
     return warnings
 
 

@@ -56,8 +56,9 @@ class Process:
     """A process of a path that has joined the board as `holder`.
 
     `wish`: what was asked of it at the last look; `trouble`: what keeps it from looking for
-    events; `unsure`: the board may hold claims of ours that we do not know of; `given`: the
-    environment of the command of the event in work.
+    events, `why` with figures; `shown`: what the board says it works on; `unsure`: the board may
+    hold claims of ours that we do not know of; `given`: the environment of the command of the
+    event in work.
     """
 
     resource: ResourceFile
@@ -75,6 +76,8 @@ class Process:
     state: str = "idle"
     wish: str | None = None
     trouble: str = ""
+    why: str = ""
+    shown: str | None = None
     unsure: bool = False
     given: Mapping[str, str] = field(default_factory=dict)
     rules: Rules = field(init=False)
@@ -98,7 +101,7 @@ class Process:
         Raises what ends it: ConfigError for a value that has no meaning any more, LocalError with
         `once` where the disk guard keeps it from working. Its items are returned then.
         """
-        self.log.say(f"starts on path {self.paths.name}, process {os.getpid()}")
+        self._say_if_asked(f"starts on path {self.paths.name}, process {os.getpid()}")
         try:
             for line in self.board.reap():
                 self.log.say(line)
@@ -110,9 +113,14 @@ class Process:
             with suppress(MirrorError):
                 self._leave("absent")
             raise
-        self.log.say(f"ends, {end.state}")
+        self._say_if_asked(f"ends, {end.state}")
         self._leave(end.state)
         return end.status
+
+    def _say_if_asked(self, text: str) -> None:
+        """Say what is no trouble; not from cron, which would send it by mail."""
+        if not (self.once and self.log.file is None):
+            self.log.say(text)
 
     def _leave(self, state: str) -> None:
         self.settlement.release()
@@ -131,7 +139,7 @@ class Process:
             # The board may be back in a moment; events wait for us.
             if self.once:
                 raise
-            self._in_trouble(f"waiting for the board: {error}")
+            self._in_trouble("waiting for the board", f"waiting for the board: {error}")
             self.unsure = True
             self.signals.wait(self._polling())
             return None
@@ -149,11 +157,11 @@ class Process:
             return None
         if not self._disk_allows():
             if self.once:
-                raise LocalError(f"{self.trouble}; events stay where they are")
-            self._rest("iowait")
+                raise LocalError(f"{self.why}; events stay where they are")
+            self._rest("iowait", self.trouble)
             return None
         event = self.sources.next_event(self.clock())
-        self._in_trouble("")
+        self._in_trouble("", "")
         if event is not None:
             return self._worked_on(event)
         if self.once:
@@ -163,12 +171,12 @@ class Process:
 
     def _be(self, state: str, working_on: str | None = None) -> None:
         self.board.report(self.holder, state, working_on)
-        self.state = state
+        self.state, self.shown = state, working_on
 
-    def _rest(self, state: str) -> None:
+    def _rest(self, state: str, why: str | None = None) -> None:
         """Wait POLLING_TIME, or until a signal, or a wish that was not there before."""
-        if state != self.state:
-            self._be(state)
+        if (state, why) != (self.state, self.shown):
+            self._be(state, why)
         until = self.clock().monotonic + self._polling()
         while (left := until - self.clock().monotonic) > 0 and not self.signals.reason:
             self.signals.wait(min(left, LOOK))
@@ -178,13 +186,13 @@ class Process:
     def _polling(self) -> float:
         return self.resource.polling_time or LOOK
 
-    def _in_trouble(self, text: str) -> None:
-        """Say once what is in the way, and once that it is gone."""
-        if text and not self.trouble:
+    def _in_trouble(self, trouble: str, text: str) -> None:
+        """Say once what is in the way, as `text`, and once that it is gone."""
+        if trouble and trouble != self.trouble:
             self.log.say(text)
-        elif self.trouble and not text:
+        elif self.trouble and not trouble:
             self.log.say("goes on")
-        self.trouble = text
+        self.trouble, self.why = trouble, text
 
     def _disk_allows(self) -> bool:
         least, resume = self.resource.min_blocks, self.resource.resume_blocks
@@ -196,11 +204,14 @@ class Process:
         try:
             free = self.free(place)
         except LocalError as error:
-            self._in_trouble(f"iowait: {error}")
+            self._in_trouble(str(error), f"iowait: {error}")
             return False
         if enough(free, least, resume or least, waiting=waiting):
             return True
-        self._in_trouble(f"iowait: {place} has {free} blocks of 512 bytes free, not {needed}")
+        self._in_trouble(
+            f"less than {needed} blocks free on {place}",
+            f"iowait: {place} has {free} blocks of 512 bytes free, not {needed}",
+        )
         return False
 
     # One event

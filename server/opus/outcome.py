@@ -119,8 +119,12 @@ def item_statuses(text: str, items: int) -> list[int | None]:
 
 def verdicts(rules: Rules, statuses: list[int | None]) -> list[Verdict]:
     """What becomes of each item after CHECK_FILE."""
-    missing = rules.failed("EVENT_STATE_FILE has no status of it")
-    return [missing if status is None else rules.verdict(status) for status in statuses]
+    return [
+        rules.failed(f"EVENT_STATE_FILE has no status of it, EVENT_STATUS{number or ''} = NN")
+        if status is None
+        else rules.verdict(status)
+        for number, status in enumerate(statuses)
+    ]
 
 
 def substituted(words: list[str], file: str) -> list[str]:

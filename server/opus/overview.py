@@ -12,12 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from formats import definitions
-from formats.path_file import OBSERVATIONS, PathFile, named_path_file, read_path_file
+from formats.path_file import PathFile, named_path_file, read_path_file
 from formats.resource_file import DEFAULT_CLASS, Display, examine_resource_file
 from formats.stage_file import StageFile, read_stage_file
 from mirror.disk import told
 from mirror.errors import ConfigError
-from server.blackboard import Blackboard, Entry, Filter, Process, board_place, open_blackboard
+from server.blackboard import (
+    Blackboard,
+    Entry,
+    Filter,
+    Process,
+    board_place,
+    observations_of,
+    open_blackboard,
+)
 from server.opus.board_records import check_stages
 from server.site import SqliteFile
 
@@ -88,7 +96,7 @@ def look(
 @contextmanager
 def opened(paths: PathFile, environ: Mapping[str, str]) -> Iterator[Blackboard | None]:
     """The board of a path, or None if there is none yet: looking makes no board."""
-    directory = Path(paths.value(OBSERVATIONS))
+    directory = observations_of(paths)
     place, _ = board_place(directory, environ)
     with told(directory):
         there = place.path.exists() if isinstance(place, SqliteFile) else directory.is_dir()
