@@ -51,7 +51,7 @@ def find(
     for file in dict.fromkeys((f"{root}{ending}", f"{root.lower()}{ending}")):
         if found := first(file, environ, beside):
             return found
-    there = ", ".join(map(str, places(environ, beside)))
+    there = ", ".join(dict.fromkeys(map(str, places(environ, beside))))
     where = there or f"the directories of {DEFINITIONS}, which is not set"
     raise ConfigError([f"{name}: {root}{ending} expected in {where}, but it is not there"])
 
@@ -64,7 +64,7 @@ def every(ending: str, environ: Mapping[str, str], beside: Path | None = None) -
     found: dict[str, Path] = {}
     for place in places(environ, beside):
         try:
-            files = sorted(entry.name for entry in os.scandir(place) if entry.is_file())
+            files = [entry.name for entry in os.scandir(place) if entry.is_file()]
         except OSError:
             continue
         for file in files:

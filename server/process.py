@@ -29,16 +29,16 @@ from datetime import datetime
 from formats.path_file import PathFile, named_path_file, read_path_file
 from formats.resolution import environment_of
 from formats.resource_file import ResourceFile, find_resource_file, read_resource_file
+from formats.stage_file import read_stage_file
 from mirror.errors import ConfigError, LocalError
 from server.blackboard import open_blackboard
-from server.opus.doubts import unbound_directories
+from server.opus.columns import check_columns
+from server.opus.doubts import HOME, homeless_state_file, unbound_directories
 from server.opus.events import Now
 from server.opus.loop import Process
 from server.opus.process_log import log_of
 from server.opus.run_command import PASSWORD_FD, Signals
-from server.opus.settle import letters_of
 
-HOME = "OPUS_HOME_DIR"
 LONGEST_PASSWORD = 4096
 """Bytes; less than a pipe takes at once."""
 
@@ -59,8 +59,6 @@ def main(argv: Sequence[str]) -> int:
     password = _password(task)
     words = ["xpoll", *argv]
     with Signals() as signals, open_blackboard(task.paths, task.environ) as board:
-        for letters in letters_of(task.resource):
-            board.check(letters)
         name, path, home = task.resource.name, task.paths.name, _home(task)
         with log_of(home, path, name, 0).opened():
             pass  # a log that cannot be written is told now, and to whoever starts the process
@@ -85,12 +83,17 @@ def read_task(path: str, process: str, environ: Mapping[str, str]) -> Task:
     found = find_resource_file(process, environ, paths.path.parent)
     resource = read_resource_file(found, paths)
     if not resource.external:
+        task = resource.find("TASK")
+        where = resource.where(task) if task else f"{found}: TASK"
         raise ConfigError(
-            [f"{found}: TASK: < xpoll -p $PATH_FILE -r {resource.name} > expected; it starts a"
-             " program that waits for events by itself"]
+            [f"{where}: < xpoll -p $PATH_FILE -r {resource.name} > expected; it starts a program"
+             " that waits for events by itself"]
         )  # fmt: skip
     environment_of(resource, paths)
-    if problems := unbound_directories(resource, paths, environ):
+    problems = unbound_directories(resource, paths, environ)
+    problems += homeless_state_file(resource, paths, environ)
+    problems += check_columns(resource, read_stage_file(paths.stage_file()))[0]
+    if problems:
         raise ConfigError(problems)
     return Task(paths, resource, environ)
 
@@ -114,7 +117,10 @@ def _password(task: Task) -> str | None:
         )  # fmt: skip
     import getpass
 
-    return getpass.getpass(f"{prompt or f'Password for {task.resource.name}'}: ")
+    try:
+        return getpass.getpass(f"{prompt or f'Password for {task.resource.name}'}: ")
+    except EOFError:
+        raise ConfigError([f"{task.resource.path}: PASSWORD: none was given"]) from None
 
 
 def _read_password(given: str) -> str:

@@ -37,6 +37,15 @@ WHO = you
 """
 
 
+FILES = """\
+FILE_RANK = 2
+FILE_DIRECTORY1 = inbox
+FILE_PROCESSING = _proc
+FILE_SUCCESS = _ok
+FILE_ERROR = _bad
+"""
+
+
 class Definitions:
     """A definitions directory with a complete path blue, and the environment that names it."""
 
@@ -165,8 +174,27 @@ def test_every_problem_of_every_file(definitions: Definitions) -> None:
     [
         pytest.param("fetch.resource", "TRIGGER1.FE = w", "TRIGGER1.FE = q",
             "fetch.resource:7: OSF_TRIGGER1.FE: 'q' has no meaning in ", id="unknown letter"),
-        pytest.param("fetch.resource", "WHO = you", "OSF_ABSENT = a\nWHO = you",
-            "fetch.resource:10: OSF_ABSENT: 'a' has no meaning in ", id="letter when absent"),
+        pytest.param("fetch.resource", "WHO = you", "XPOLL_ERROR_CUONT = 1\nWHO = you",
+            "fetch.resource:10: XPOLL_ERROR_CUONT: is XPOLL_ERROR_COUNT meant?", id="misspelt"),
+        pytest.param("fetch.resource", "WHO = you", "FILE_MAXTRAGS2 = 1\nWHO = you",
+            "FILE_MAXTRAGS2: is FILE_MAXTARGS meant? nothing reads", id="misspelt with a number"),
+        pytest.param("fetch.resource", "WHO = you", "OSF_NEVER.FE = p\nWHO = you",
+            "fetch.resource:10: OSF_NEVER.FE: no XPOLL_STATE names OSF_NEVER", id="unused set"),
+        pytest.param("fetch.resource", "/fetch it", "/gone it",
+            "/bin/gone is not there, or cannot be run", id="no command"),
+        pytest.param("fetch.resource", "'SUB[BIN]/fetch it'", "bin/fetch",
+            "COMMAND: bin/fetch begins wherever the process is started", id="relative command"),
+        pytest.param("fetch.resource", "WHO = you", "OUTPATH = /gone\nMINBLOCKS = 1\nWHO = you",
+            "fetch.resource:10: OUTPATH: /gone is not there; with MINBLOCKS", id="no disk"),
+        pytest.param("fetch.resource", "WHO = you", f"{FILES}FILE_OBJECT1 = *_bad\nWHO = you",
+            "FILE_OBJECT1: *_bad asks for files that this process itself has given _bad",
+            id="files of its own"),
+        pytest.param("fetch.resource", "WHO = you",
+            "XPOLL_STATE.02 = CHECK_FILE\nENV.EVENT_STATE_FILE = states\nWHO = you",
+            "ENV.EVENT_STATE_FILE: OPUS_HOME_DIR is not set, the directory of states",
+            id="no home"),
+        pytest.param("blue.path", "FETCH.WHO = me", "FETCH.ENV.INBOX = /in",
+            "blue.path:4: FETCH.ENV.INBOX: FETCH.INBOX expected", id="override with ENV"),
         pytest.param("fetch.resource", "WHO = you", "ENV.OUTPATH = out\nWHO = you",
             "fetch.resource:10: ENV.OUTPATH: 'out' is no keyword of ", id="unbound directory"),
         pytest.param("fetch.resource", "WHO = you", "XPOLL_STATE.01 = NO\nWHO = you",
@@ -193,6 +221,47 @@ def test_warnings(definitions: Definitions, name: str, old: str, new: str, warni
 def test_an_empty_value_is_shown_as_it_is_written(definitions: Definitions) -> None:
     definitions.write("fetch.resource", FETCH + "ENV.NONE = ''\n")
     assert "  ENV.NONE = ''    (line 11)" in definitions.check("blue").lines
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("OSF_ABSENT = a\n", "fetch.resource:11: OSF_ABSENT: 'a' has no meaning in "),
+        ("OSF_PROCESSING.FE = a\n", "fetch.resource:11: OSF_PROCESSING.FE: 'a' has no meaning"),
+        ("XPOLL_ERROR.FE = a\n", "fetch.resource:11: XPOLL_ERROR.FE: 'a' has no meaning"),
+        (
+            FILES.replace("inbox", "nowhere") + "FILE_OBJECT1 = *\n",
+            "FILE_DIRECTORY1: 'nowhere' is no keyword of",
+        ),
+        (
+            FILES.replace("SUCCESS = _ok", "SUCCESS.DIRECTORY = out") + "FILE_OBJECT1 = *\n",
+            "FILE_SUCCESS.DIRECTORY: 'out' is no keyword of",
+        ),
+    ],
+    ids=["absent", "processing", "outcome", "where files come from", "where files go"],
+)
+def test_what_the_process_would_refuse(definitions: Definitions, more: str, told: str) -> None:
+    definitions.write("fetch.resource", FETCH + more)
+    report = definitions.check("blue")
+    assert [told in problem for problem in report.problems] == [True]
+
+
+def test_a_relative_directory_that_is_there_is_a_warning(
+    definitions: Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(definitions.root)
+    definitions.write("fetch.resource", FETCH + "OUTPATH = defs\n")
+    report = definitions.check("blue")
+    assert report.problems == []
+    assert ["'defs' is no keyword of" in one for one in report.warnings] == [True]
+
+
+def test_a_board_that_would_be_wherever_processes_start(definitions: Definitions) -> None:
+    definitions.write("blue.path", BLUE.replace("WORK:blue/obs", "board"))
+    (problem,) = definitions.check("blue").problems
+    assert problem.endswith(
+        "blue.path:1: OPUS_OBSERVATIONS_DIR: an absolute directory expected, not 'board'"
+    )
 
 
 def test_letters_without_case_and_not_set_are_known(definitions: Definitions) -> None:

@@ -133,6 +133,15 @@ def test_a_clock_set_back_does_not_tick_twice(trigger: TimeTrigger, back: int) -
     assert len(found) == (24 if trigger is HOURLY else 1)
 
 
+def test_a_clock_set_back_before_start_waits_for_start() -> None:
+    clocks = Clocks(MORNING)
+    ticks, found = ticks_of(begin(HOURLY, clocks.now()), clocks, [HOUR] * 5)
+    assert found == [3, 4]
+    # It is 07:00 again; noon and one o'clock come a second time, long after they came first.
+    clocks.set(timedelta(hours=-6))
+    assert ticks_of(ticks, clocks, [HOUR] * 6)[1] == [4, 5]
+
+
 @pytest.mark.parametrize("trigger", [HOURLY, DAILY], ids=["hourly", "daily"])
 def test_a_clock_set_forward_ticks_once(trigger: TimeTrigger) -> None:
     clocks = Clocks(MORNING)
@@ -152,8 +161,20 @@ def test_a_clock_that_was_a_year_ahead_stops_nothing(trigger: TimeTrigger) -> No
     clocks.set(timedelta(days=-365))
     delta = trigger.delta or DAY
     _, found = ticks_of(ticks, clocks, [delta / 4] * 20)
-    # Of the five slots that come the first may be within a delta of the tick that was too early.
-    assert len(found) in (4, 5)
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("early", [HOUR, 20 * HOUR], ids=["soon", "just before"])
+def test_a_clock_that_is_right_again_loses_no_night(early: int) -> None:
+    """However shortly before the tick that is due the wrong one came."""
+    clocks = Clocks(MORNING)
+    ticks = begin(DAILY, clocks.now())
+    clocks.set(timedelta(days=365))
+    ticks, found = ticks_of(ticks, clocks, [early])
+    assert found == [0]
+    clocks.set(timedelta(days=-365))
+    _, found = ticks_of(ticks, clocks, [HOUR] * 72)
+    assert len(found) == 3
 
 
 def test_start_on_a_day_of_the_year() -> None:

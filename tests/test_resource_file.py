@@ -233,6 +233,7 @@ class TestOsf:
             pytest.param("OSF_PROCESSING.SF = p", False, id="the stage of the trigger"),
             pytest.param("OSF_PROCESSING.CL = p", True, id="another stage"),
             pytest.param("OSF_PROCESSING.SF = W", True, id="the same state"),
+            pytest.param("OSF_PROCESSING.SF = p\nOSF_PROCESSING.CL = w", False, id="and another"),
         ],
     )
     def test_claim_that_does_not_prevent_the_next_one_is_warned_of(
@@ -295,6 +296,21 @@ class TestOutcomes:
     @pytest.mark.parametrize("name", ["SUCCESS", "NULL", "XPOLL_ERROR", "FILE_ACTION"])
     def test_names_with_a_meaning_of_their_own(self, tmp_path: Path, name: str) -> None:
         assert read(tmp_path, f"{BASE}{TIME}XPOLL_STATE.01 = {name}\n").warnings == ()
+
+    @pytest.mark.parametrize("name", ["SUCCESS", "NULL", "CHECK_FILE", "FILE_ACTION"])
+    def test_no_keyword_makes_a_set_of_them(self, tmp_path: Path, name: str) -> None:
+        text = f"{BASE}{TIME}XPOLL_STATE.01 = {name}\n{name}.SF = c\nENV.EVENT_STATE_FILE = s\n"
+        assert read(tmp_path, text).outcomes == {}
+
+    @pytest.mark.parametrize(
+        "line",
+        ["OSF_OK.SF = cc", "OSF_OK = a/b", "OSF_OK.DIRECTORY = ''", "OSF_OK.DIRECTORY = a->b"],
+    )
+    def test_what_is_wrong_is_no_part_of_a_set(self, tmp_path: Path, line: str) -> None:
+        text = f"{BASE}{TIME}XPOLL_STATE.01 = OSF_OK\nOSF_OK.CL = c\n{line}\n"
+        resource, problems = examine_resource_file(write(tmp_path, text), blue(tmp_path, ""))
+        assert len(problems) == 1
+        assert resource.outcomes == {"OSF_OK": Outcome({"CL": "c"}, None)}
 
     def test_check_file_wants_a_state_file(self, tmp_path: Path) -> None:
         text = BASE + TIME + "XPOLL_STATE.01 = CHECK_FILE\n"
@@ -364,6 +380,45 @@ def test_refused(tmp_path: Path, old: str, new: str, problem: str) -> None:
     assert old in text
     found = problems_of(tmp_path, text.replace(old, new))
     assert any(f"g2f.resource{problem}" in one for one in found), found
+
+
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [
+        ("START_TIME = 12:00:00", ["TIME_RANK"]),
+        ("DELTA_TIME = 000:01:00:00", ["TIME_RANK"]),
+        ("TIME_RANK = 1", ["DELTA_TIME"]),
+        ("FILE_PROCESSING = _p", ["FILE_RANK", "FILE_DIRECTORY1"]),
+        ("FILE_PROCESSING.DANGLE = _p", ["FILE_RANK", "FILE_DIRECTORY1"]),
+        ("FILE_ABSENT = _a", ["FILE_RANK", "FILE_DIRECTORY1", "FILE_PROCESSING"]),
+        ("FILE_OBJECT1 = *", ["FILE_RANK", "FILE_PROCESSING", "FILE_DIRECTORY1"]),
+        ("FILE_DIRECTORY1 = /in", ["FILE_RANK", "FILE_PROCESSING", "FILE_OBJECT1"]),
+        ("FILE_MAXTARGS1 = 2", ["FILE_RANK", "FILE_PROCESSING", "FILE_DIRECTORY1", "FILE_OBJECT1"]),
+        ("OSF_ABSENT = a", ["OSF_RANK", "OSF_TRIGGER1.XX", "OSF_PROCESSING.XX"]),
+        ("OSF_PROCESSING.SF = p", ["OSF_RANK", "OSF_TRIGGER1.XX"]),
+        ("OSF_PROCESSING.S = p", ["OSF_TRIGGER1.XX"]),
+    ],
+)
+def test_one_keyword_of_a_trigger_wants_the_others(
+    tmp_path: Path, line: str, missing: list[str]
+) -> None:
+    """Beside another trigger that is whole: nobody would see that this one is none."""
+    other = OSF if line.startswith(("TIME", "START", "DELTA")) else TIME
+    rank = "OSF_RANK = 2\n" if "PROCESSING.S " in line else ""
+    done = "FILE_SUCCESS = _s\nFILE_ERROR = _e\n" if line.startswith("FILE") else ""
+    found = problems_of(tmp_path, f"{BASE}{other}{rank}{done}{line}\n")
+    required = [one.split(": ")[1] for one in found if ": required" in one]
+    assert required == missing
+    if rank:
+        assert len(found) == 2, "what is wrong with OSF_PROCESSING.S is said once"
+
+
+def test_the_smallest_numbers(tmp_path: Path) -> None:
+    more = "FILE_MAXTARGS1 = 1\nOSF_TRIGGER1.MAXTARGS = 1\nXPOLL_ERROR_COUNT = 0\n"
+    text = BASE + TIME.replace("= 1", "= 9") + FILE + OSF.replace("RANK = 3", "RANK = 1") + more
+    resource = read(tmp_path, text + "MINBLOCKS = 0\nOUTPATH = /\n")
+    assert [trigger.rank for trigger in resource.triggers] == [1, 2, 9]
+    assert (resource.error_count, resource.min_blocks) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -524,6 +579,11 @@ class TestOnAPath:
         assert found[0].startswith(f"{tmp_path}/g2f.resource:7: ENV.A: red: red.path expected in")
         assert "out: SUB[NOWHERE]: the environment variable NOWHERE is not set" in found[1]
         assert f"ENV.C: {tmp_path}/blue.path: none: no such keyword" in found[2]
+
+    def test_a_status_that_leads_to_nothing_is_one_problem(self, tmp_path: Path) -> None:
+        text = f"{BASE}{TIME}XPOLL_STATE.01 = red->STATE\n"
+        (problem,) = problems_of(tmp_path, text, blue(tmp_path, ""))
+        assert problem.startswith(f"{tmp_path}/g2f.resource:7: XPOLL_STATE.01: red: red.path exp")
 
     @pytest.mark.parametrize("value", ["blocks", "red->BLOCKS"])
     def test_without_a_path_a_symbol_cannot_be_judged(self, tmp_path: Path, value: str) -> None:

@@ -15,10 +15,10 @@ from formats.path_file import OBSERVATIONS, PathFile, examine_path_file, named_p
 from formats.resolution import ENV, Resource, Rule, resolve
 from formats.resource_file import ResourceFile, examine_resource_file
 from formats.stage_file import StageFile, examine_stage_file
-from formats.triggers import OsfTrigger
 from mirror.errors import ConfigError
 from server.blackboard import observations_of
 from server.command import show
+from server.opus.columns import check_columns
 from server.opus.doubts import doubts, unbound_directories
 
 
@@ -147,7 +147,9 @@ def check_resource(
         report.problems += unbound_directories(resource, paths, environ)
         report.warnings += doubts(resource, paths, environ)
     if stages:
-        _check_columns(report, resource, stages)
+        problems, warnings = check_columns(resource, stages)
+        report.problems += problems
+        report.warnings += warnings
     return resource
 
 
@@ -213,39 +215,6 @@ def _resource_files(
         except ConfigError as error:
             report.problems += error.problems
     return found
-
-
-def _check_columns(report: Report, resource: ResourceFile, stages: StageFile) -> None:
-    """Every stage that the process reads or sets must be there; its letters should be known."""
-    for name, title, letter in _columns(resource):
-        keyword = resource.find(name)
-        where = resource.where(keyword) if keyword else f"{resource.path}: {name}"
-        stage = stages.stage(title)
-        if stage is None:
-            has = ", ".join(stages.titles()) or "none"
-            report.problems.append(f"{where}: a stage of {stages.path} expected; it has {has}")
-        elif not stage.knows(letter):
-            has = ", ".join(stage.letters) or "none"
-            report.warnings.append(
-                f"{where}: {letter!r} has no meaning in {stages.path}; stage {title} has {has}"
-            )
-
-
-def _columns(resource: ResourceFile) -> list[tuple[str, str, str]]:
-    """Keyword, stage and letter of everything that is about a stage."""
-    columns: list[tuple[str, str, str]] = []
-    for trigger in resource.triggers:
-        if isinstance(trigger, OsfTrigger):
-            for match in trigger.matches:
-                name = f"OSF_TRIGGER{match.number}"
-                columns += [(f"{name}.{title}", title, at) for title, at in match.columns.items()]
-            for title, letter in trigger.processing.items():
-                columns.append((f"OSF_PROCESSING.{title}", title, letter))
-                if trigger.absent:
-                    columns.append(("OSF_ABSENT", title, trigger.absent))
-    for name, outcome in resource.outcomes.items():
-        columns += [(f"{name}.{title}", title, letter) for title, letter in outcome.osf.items()]
-    return columns
 
 
 def _idle_overrides(

@@ -6,13 +6,19 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 
-from formats.outcomes import XPOLL_ERROR
+from formats.outcomes import CHECK_FILE, XPOLL_ERROR
 from formats.path_file import PathFile
 from formats.resolution import ENV, environment_of, resolve
 from formats.resource_file import ResourceFile, split_command
+from formats.triggers import FileTrigger
 from mirror.errors import ConfigError
+from server.opus.waking import own_suffixes
+
+HOME = "OPUS_HOME_DIR"
+"""Where logs and EVENT_STATE_FILE are; the command sees it too."""
 
 KNOWN = (
     "TASK", "COMMAND", "POLLING_TIME", "CLASS", "DESCRIPTION", "SYSTEM", "DISPLAY_ORDER",
@@ -30,7 +36,9 @@ _SET = re.compile(r"(?:OSF|FILE|XPOLL)_")
 
 def doubts(resource: ResourceFile, paths: PathFile, environ: Mapping[str, str]) -> list[str]:
     """What is told as a warning, each with file, line and keyword."""
-    said = [*_misspelt(resource), *_command(resource, paths, environ)]
+    said = [*_misspelt(resource), *_command(resource, paths, environ), *_made_again(resource)]
+    with suppress(ConfigError):  # told as a problem already
+        said += homeless_state_file(resource, paths, environ)
     for name, value in _directories(resource, paths, environ):
         if not os.path.isabs(value):
             if name.startswith(ENV) or os.path.isdir(value):
@@ -53,6 +61,18 @@ def unbound_directories(
         for name, value in _directories(resource, paths, environ)
         if not (name.startswith(ENV) or os.path.isabs(value) or os.path.isdir(value))
     ]
+
+
+def homeless_state_file(
+    resource: ResourceFile, paths: PathFile, environ: Mapping[str, str]
+) -> list[str]:
+    """An EVENT_STATE_FILE of which nobody says where it is."""
+    given = environment_of(resource, paths, environ)
+    name, home = given.get("EVENT_STATE_FILE"), given.get(HOME) or environ.get(HOME)
+    if CHECK_FILE not in resource.states.values() or not name or home or os.path.isabs(name):
+        return []
+    where = _where(resource, "ENV.EVENT_STATE_FILE")
+    return [f"{where}: {HOME} is not set, the directory of {name}; set it, or give a full path"]
 
 
 def _unbound(value: str, paths: PathFile) -> str:
@@ -104,6 +124,21 @@ def _command(resource: ResourceFile, paths: PathFile, environ: Mapping[str, str]
         yield f"{where}: {program} begins wherever the process is started; a full path expected"
     elif shutil.which(program, path=along) is None:
         yield f"{where}: {program} is not there, or cannot be run"
+
+
+def _made_again(resource: ResourceFile) -> Iterator[str]:
+    """A pattern that asks for what the process itself leaves."""
+    for trigger in resource.triggers:
+        if not isinstance(trigger, FileTrigger):
+            continue
+        for search in trigger.searches:
+            for suffix in own_suffixes(resource, trigger):
+                if search.pattern.endswith(suffix):
+                    name = search.keyword.replace("DIRECTORY", "OBJECT")
+                    yield (
+                        f"{_where(resource, name)}: {search.pattern} asks for files that this"
+                        f" process itself has given {suffix}; they come again and again"
+                    )
 
 
 def _where(resource: ResourceFile, name: str) -> str:

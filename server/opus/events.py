@@ -9,7 +9,8 @@ given day of this year; if it has passed, the slots that are left count.
 
 Slots that nobody looked at collapse into one tick. A clock that is set back makes no second tick:
 a slot that was had already ticks again only a whole delta, by the clock that cannot be set, after
-the last tick, as it must when the clock was a year ahead before.
+the last tick. One that was ahead by more than a delta, and is right again, loses no tick: what
+counts then is whether there was one, by the clock that cannot be set, within the slot of now.
 """
 
 import math
@@ -140,7 +141,13 @@ def begin(trigger: TimeTrigger, now: Now, *, once: bool = False) -> Ticks:
 
 def look(ticks: Ticks, now: Now) -> Ticks:
     """The state after a look at the clocks; `pending` says whether there is a tick to handle."""
-    slot = max(math.floor(_slots(ticks, now)), -1)
+    slots = _slots(ticks, now)
+    slot = max(math.floor(slots), -1)
+    if slot < ticks.seen - 1:
+        # Set back by more than a delta: what ticked by the wrong time is none of these slots,
+        # unless that was within this one.
+        within = now.monotonic - ticks.ticked < (slots - slot) * ticks.delta
+        ticks = replace(ticks, handled=slot if within else max(slot - 1, -1))
     again = now.monotonic - ticks.ticked >= ticks.delta
     if slot > ticks.handled or (slot != ticks.seen and slot >= 0 and again):
         return replace(ticks, seen=slot, handled=slot, ticked=now.monotonic, pending=True)

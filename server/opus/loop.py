@@ -17,7 +17,7 @@ from mirror.disk import told
 from mirror.errors import ConfigError, LocalError, MirrorError
 from server.blackboard import Blackboard
 from server.database import Unavailable
-from server.opus.events import Event, Now, event_variables, without_event
+from server.opus.events import ClaimedFile, Event, Kind, Now, event_variables, without_event
 from server.opus.guard import enough, free_blocks
 from server.opus.outcome import (
     Rules,
@@ -29,7 +29,7 @@ from server.opus.outcome import (
     verdicts,
 )
 from server.opus.process_log import ProcessLog, one_line
-from server.opus.run_command import PASSWORD_FD, Signals, run_command
+from server.opus.run_command import PASSWORD_FD, NotNowError, Signals, run_command
 from server.opus.settle import Settlement
 from server.opus.waking import Sources, sources_of
 
@@ -57,8 +57,8 @@ class Process:
 
     `wish`: what was asked of it at the last look; `trouble`: what keeps it from looking for
     events, `why` with figures; `shown`: what the board says it works on; `unsure`: the board may
-    hold claims of ours that we do not know of; `given`: the environment of the command of the
-    event in work.
+    hold claims of ours that we do not know of; `low`: RESUME_BLOCKS are waited for; `given`: the
+    environment of the command of the event in work.
     """
 
     resource: ResourceFile
@@ -79,6 +79,7 @@ class Process:
     why: str = ""
     shown: str | None = None
     unsure: bool = False
+    low: bool = False
     given: Mapping[str, str] = field(default_factory=dict)
     rules: Rules = field(init=False)
     settlement: Settlement = field(init=False)
@@ -88,7 +89,7 @@ class Process:
         self.rules = Rules.of(self.resource)
         self.settlement = Settlement(
             self.resource, self.paths, self.board, self.holder, self.log.say, self.signals,
-            self._act,
+            self._act, self._made,
         )  # fmt: skip
         self.sources = sources_of(
             self.resource, self.paths, self.board, self.holder, self.log.say, self.clock(),
@@ -98,8 +99,8 @@ class Process:
     def run(self) -> int:
         """Work until the process is to end; returns the exit status.
 
-        Raises what ends it: ConfigError for a value that has no meaning any more, LocalError with
-        `once` where the disk guard keeps it from working. Its items are returned then.
+        Raises what ends it: with `once` ConfigError for a value that has no meaning any more, and
+        LocalError where the disk guard keeps it from working. Its items are returned then.
         """
         self._say_if_asked(f"starts on path {self.paths.name}, process {os.getpid()}")
         try:
@@ -123,7 +124,7 @@ class Process:
             self.log.say(text)
 
     def _leave(self, state: str) -> None:
-        self.settlement.release()
+        self.settlement.end()
         self.board.leave(self.holder, state)
 
     # One turn
@@ -141,7 +142,14 @@ class Process:
                 raise
             self._in_trouble("waiting for the board", f"waiting for the board: {error}")
             self.unsure = True
-            self.signals.wait(self._polling())
+            self.signals.wait(min(self._polling(), LOOK))
+            return None
+        except (ConfigError, NotNowError) as error:
+            # A file that others refer to may be half written at this moment; memory comes back.
+            if self.once:
+                raise
+            self._in_trouble(str(error), f"waiting, events stay where they are: {error}")
+            self._rest("idle", self.trouble)
             return None
 
     def _looked(self) -> End | None:
@@ -160,11 +168,14 @@ class Process:
                 raise LocalError(f"{self.why}; events stay where they are")
             self._rest("iowait", self.trouble)
             return None
+        self.given = {}
+        self.settlement.retry(self.clock().monotonic)
         event = self.sources.next_event(self.clock())
         self._in_trouble("", "")
         if event is not None:
             return self._worked_on(event)
         if self.once:
+            self.settlement.finish()
             return End("halted")
         self._rest("idle")
         return None
@@ -199,14 +210,14 @@ class Process:
         if least is None:
             return True
         place = Path(resolve(self.resource, self.paths, "OUTPATH").value)
-        waiting = self.state == "iowait"
-        needed = (resume or least) if waiting else least
+        needed = (resume or least) if self.low else least
         try:
             free = self.free(place)
         except LocalError as error:
             self._in_trouble(str(error), f"iowait: {error}")
             return False
-        if enough(free, least, resume or least, waiting=waiting):
+        self.low = not enough(free, least, resume or least, waiting=self.low)
+        if not self.low:
             return True
         self._in_trouble(
             f"less than {needed} blocks free on {place}",
@@ -217,10 +228,15 @@ class Process:
     # One event
 
     def _worked_on(self, event: Event) -> End | None:
-        """Handle an event; what is raised over it makes the process absent with its items held."""
+        """Handle an event. What keeps it from being begun now leaves everything as it was before;
+        what else is raised makes the process absent with its items held, and with `once` all."""
         try:
             return self._handled(event)
-        except MirrorError:
+        except MirrorError as error:
+            if isinstance(error, ConfigError | NotNowError) and not self.once:
+                self.sources.returned(event)
+                self.settlement.settle(event, [Verdict({}, back=True)] * len(event))
+                raise
             with suppress(MirrorError):
                 self.settlement.abandon(event)
             raise
@@ -229,9 +245,9 @@ class Process:
         """Run the command, and apply what its exit status means."""
         self._be("busy", one_line(str(event)))
         self.given = self._environment(event)
-        words = split_command(resolve(self.resource, self.paths, "COMMAND").value)
+        words = self._words("COMMAND")
         with self._state_file() as states:
-            status = self._run(words, self.password)
+            status = self._run(words, self.given, self.password)
             if status is None:
                 self.settlement.abandon(event)
                 return None
@@ -278,22 +294,43 @@ class Process:
         environ.update(event_variables(event))
         return environ
 
-    def _run(self, words: list[str], password: str | None = None) -> int | None:
-        alive = (self.board.alive_descriptor(),)
-        return run_command(words, self.given, self.log, self.signals, alive, password)
+    def _words(self, keyword: str) -> list[str]:
+        """The words of a command. Raises ConfigError for one that is none any more."""
+        text = resolve(self.resource, self.paths, keyword).value
+        try:
+            return split_command(text)
+        except ValueError as error:
+            raise ConfigError([f"{self.resource.path}: {keyword}: {error}: {text}"]) from None
 
-    def _act(self, file: Path) -> None:
-        """Run FILE_ACTION, if there is one, for a file of which the command has made a success."""
+    def _run(
+        self, words: list[str], given: Mapping[str, str], password: str | None = None
+    ) -> int | None:
+        alive = (self.board.alive_descriptor(),)
+        return run_command(words, given, self.log, self.signals, alive, password)
+
+    def _act(self, file: Path) -> bool:
+        """Run FILE_ACTION, if there is one, for a file of which a command has made a success;
+        False if it was ended: it is due again when a process of this name starts."""
         if self.resource.find(FILE_ACTION) is None:
-            return
-        text = resolve(self.resource, self.paths, FILE_ACTION).value
-        words = substituted(split_command(text), str(file))
-        status = self._run(words)
+            return True
+        given = self.given
+        if not given:
+            # The event is over, perhaps that of an earlier process.
+            event = Event(Kind.FILE, (ClaimedFile(file, file),))
+            self._be("busy", one_line(str(event)))
+            given = self._environment(event)
+        status = self._run(substituted(self._words(FILE_ACTION), str(file)), given)
         expected = self.resource.action_ok
         if status is None:
-            self.log.say(f"FILE_ACTION for {file}: was ended")
+            self.log.say(f"FILE_ACTION for {file}: was ended, and is due at the next start")
         elif expected is not None and status != expected:
             self.log.say(f"error: FILE_ACTION for {file}: {said(status)}, {expected} expected")
+        return status is not None
+
+    def _made(self, file: Path) -> None:
+        """With `once`, what this process has made is none of its events, whatever it is called."""
+        if self.once:
+            self.sources.watch.passed[str(file)] = self.clock().monotonic
 
     @contextmanager
     def _state_file(self) -> Iterator[Path | None]:
@@ -310,26 +347,37 @@ class Process:
                 [f"OPUS_HOME_DIR: required, the directory of EVENT_STATE_FILE {name}"]
             )
         file = Path(os.path.abspath(os.path.join(home or "", name)))
-        with _alone(file.with_name(f".{file.name}.lock"), self.signals):
-            with told(file):
-                file.unlink(missing_ok=True)
-            yield file
+        with _alone(file.with_name(f".{file.name}.lock"), self.signals) as held:
+            if held:
+                with told(file):
+                    file.unlink(missing_ok=True)
+            yield file if held else None
 
 
 @contextmanager
-def _alone(path: Path, signals: Signals) -> Iterator[None]:
-    """Hold a file's lock, waiting for it until the process is to end."""
+def _alone(path: Path, signals: Signals) -> Iterator[bool]:
+    """Hold a file's lock, waiting for it until the process is to end; whether it is held."""
     with told(path):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        while not signals.reason:
-            with told(path), suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            signals.wait(_LOCK_LOOK)
-        yield
+        held = False
+        while not (held or signals.reason):
+            held = _locked(path, file)
+            if not held:
+                signals.wait(_LOCK_LOOK)
+        yield held
     finally:
         os.close(file)
+
+
+def _locked(path: Path, file: int) -> bool:
+    """Whether the lock of an opened file could be had at once."""
+    try:
+        with told(path):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _text_of(states: Path | None) -> str:

@@ -5,7 +5,7 @@ runs print between.
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,10 +31,20 @@ class ProcessLog:
         line = os.fsencode(f"{moment} {self.who}: {one_line(text)}\n")
         try:
             with self.opened() as file:
-                os.write(file, line)
+                os.write(file, b"\n" + line if self._is_open_ended() else line)
         except (LocalError, OSError):
             with suppress(OSError):
                 os.write(sys.stderr.fileno(), line)
+
+    @contextmanager
+    def output(self) -> Iterator[int]:
+        """As `opened`, but a log that cannot be opened now stops no command: standard error."""
+        with ExitStack() as held:
+            try:
+                descriptor = held.enter_context(self.opened())
+            except LocalError:
+                descriptor = sys.stderr.fileno()
+            yield descriptor
 
     @contextmanager
     def opened(self) -> Iterator[int]:
@@ -48,6 +58,15 @@ class ProcessLog:
             yield file
         finally:
             os.close(file)
+
+    def _is_open_ended(self) -> bool:
+        """Whether what a command has printed last lacks the end of its line."""
+        with suppress(OSError):
+            if self.file and (size := self.file.stat().st_size):
+                with open(self.file, "rb") as file:
+                    file.seek(size - 1)
+                    return file.read(1) != b"\n"
+        return False
 
 
 def log_of(home: str | None, path: str, process: str, holder: int) -> ProcessLog:

@@ -8,6 +8,7 @@ service that a command leaves behind should close what it has inherited.
 """
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -18,6 +19,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Self
 
+from mirror.errors import LocalError
 from server.opus.outcome import NOT_STARTED
 from server.opus.process_log import ProcessLog
 
@@ -27,8 +29,15 @@ PASSWORD_FD = "OPUS_PASSWORD_FD"
 KILL_AFTER = 10.0
 """Seconds that a command has to end when it is asked to."""
 
+_NOT_NOW = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.E2BIG)
 _LOOK = 0.05
+_MOMENT = 5.0
+_HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _PR_SET_PDEATHSIG = 1
+
+
+class NotNowError(LocalError):
+    """The system is too busy to start a command: to be tried again."""
 
 
 class Signals:
@@ -43,13 +52,13 @@ class Signals:
     def __enter__(self) -> Self:
         self._ear, self._mouth = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
-        self._before = {
-            number: signal.signal(number, self._hear)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
-        }
+        self._before = {number: signal.signal(number, self._hear) for number in _HEARD}
+        # Whoever starts this may have them blocked, and a blocked signal wakes nobody.
+        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
         return self
 
     def __exit__(self, *error: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)
@@ -60,8 +69,8 @@ class Signals:
         if number != signal.SIGCHLD:
             self.reason = signal.Signals(number).name
 
-    def wait(self, seconds: float | None) -> None:
-        """Wait for a signal, that of a command's end too, at most so long; None: for ever."""
+    def wait(self, seconds: float) -> None:
+        """Wait for a signal, that of a command's end too, at most so long."""
         select.select([self._ear], [], [], seconds)
         with suppress(BlockingIOError):
             while os.read(self._ear, 512):
@@ -80,11 +89,12 @@ def run_command(
 
     None if the process was asked to end: the command and what it has started are ended by then.
     A command that cannot be started has status 127, and the log says why. `alive`: descriptors
-    that it inherits. Raises LocalError where the log cannot be opened.
+    that it inherits. Raises NotNowError where the system cannot start anything now, or not with so
+    many items.
     """
     if signals.reason:
         return None
-    with log.opened() as output, _handed(password) as secret:
+    with log.output() as output, _handed(password) as secret:
         given = dict(environ)
         if secret is not None:
             given[PASSWORD_FD] = str(secret)
@@ -95,13 +105,15 @@ def run_command(
                 pass_fds=(*alive, *(() if secret is None else (secret,))),
             )  # fmt: skip
         except (OSError, ValueError, subprocess.SubprocessError) as error:
+            if isinstance(error, OSError) and error.errno in _NOT_NOW:
+                raise NotNowError(f"{words[0]}: cannot be started: {error.strerror}") from None
             log.say(f"{words[0]}: cannot be started: {getattr(error, 'strerror', None) or error}")
             return NOT_STARTED
     while process.poll() is None:
         if signals.reason:
             _end(process, signals)
             return None
-        signals.wait(None)
+        signals.wait(_MOMENT)
     return process.returncode
 
 

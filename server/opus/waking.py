@@ -4,7 +4,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from formats.path_file import PathFile
@@ -12,8 +12,12 @@ from formats.resolution import resolve
 from formats.resource_file import ResourceFile
 from formats.triggers import FileTrigger, OsfTrigger, TimeTrigger
 from server.blackboard import Blackboard, Key
+from server.opus.board_records import LENGTHS
 from server.opus.events import Event, Kind, Now, Ticks, begin, look, taken
-from server.opus.files import Wanted, Watch, claim_files
+from server.opus.files import Wanted, Watch, claim_files, environment_room
+
+_MANY = 10
+"""Files of which each is told that it cannot be had."""
 
 
 @dataclass(slots=True)
@@ -35,6 +39,7 @@ class Sources:
     passed: dict[Key, float] = field(default_factory=dict)
     unreadable: dict[Path, str] = field(default_factory=dict)
     told: set[Path] = field(default_factory=set)
+    refused: set[Path] = field(default_factory=set)
 
     def next_event(self, now: Now) -> Event | None:
         """Claim the items of the event that comes first; None if nothing is due.
@@ -57,6 +62,11 @@ class Sources:
                 self.passed[event.entries[item].key] = now.monotonic
             elif event.files:
                 self.watch.passed[str(event.files[item].original)] = now.monotonic
+
+    def returned(self, event: Event) -> None:
+        """An event could not be begun: one that has no items is due again."""
+        if self.ticks and event.kind is Kind.TIME:
+            self.ticks = replace(self.ticks, pending=True)
 
     def _event_of(self, trigger: TimeTrigger | FileTrigger | OsfTrigger, now: Now) -> Event | None:
         if isinstance(trigger, TimeTrigger):
@@ -81,6 +91,7 @@ class Sources:
         files = claim_files(self.watch, trigger.processing, self.board, self.holder)
         self._tell_unreadable()
         self._tell_taken()
+        self._tell_refused()
         return Event(Kind.FILE, files=files) if files else None
 
     def _directory(self, keyword: str) -> Path:
@@ -104,12 +115,24 @@ class Sources:
                     " work; rename or remove that")  # fmt: skip
         self.told = set(self.watch.taken)
 
+    def _tell_refused(self) -> None:
+        """Say once of a file that it cannot be had; of very many, of the first and how many."""
+        refused = self.watch.refused
+        new = [path for path in refused if path not in self.refused]
+        for path in new[:_MANY]:
+            self.say(f"{path}: cannot be had, the others go on: {refused[path][0]}")
+        if more := len(new[_MANY:]):
+            self.say(f"{more} more files cannot be had: {refused[new[-1]][0]}")
+        if new or len(refused) != len(self.refused):
+            self.refused = set(refused)
+
     def _entries(self, trigger: OsfTrigger, now: float) -> Event | None:
         self.passed = {key: at for key, at in self.passed.items() if now - at < self.rest}
         for match in trigger.matches:
             found = self.board.claim(
-                match, trigger.processing, match.maxtargs, self.holder, self.passed.keys()
-            )
+                match, trigger.processing, min(match.maxtargs, _most_entries()), self.holder,
+                self.passed.keys(),
+            )  # fmt: skip
             if found:
                 return Event(Kind.OSF, entries=tuple(found))
         return None
@@ -131,6 +154,13 @@ def sources_of(
     trigger = next((one for one in resource.triggers if isinstance(one, TimeTrigger)), None)
     ticks = begin(trigger, now, once=once) if trigger else None
     return Sources(resource, paths, board, holder, say, ticks, Watch(polling, rest), rest)
+
+
+def _most_entries() -> int:
+    """How many entries fit into the environment of a command, whatever their keys are."""
+    # In UTF-8 a character has at most four bytes; there is the time too, and the variables' names.
+    largest = 4 * sum(LENGTHS.values()) + 200
+    return environment_room() // largest
 
 
 def own_suffixes(resource: ResourceFile, trigger: FileTrigger) -> tuple[str, ...]:
