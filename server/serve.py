@@ -4,7 +4,8 @@ import argparse
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,8 @@ from server.http.front import Front
 from server.http.listen import accept, listening, raise_file_limit, signalled
 from server.http.metrics import Board
 from server.serve_options import parse
-from server.site import Site, SqliteFile, read_site
-from server.views.answers import Store
+from server.site import Site, SqliteFile, names_store, read_site
+from server.views.answers import Absent, Answer, Store, Visitor
 from server.web import SPARE, Limits, Server
 
 if TYPE_CHECKING:
@@ -59,14 +60,16 @@ class _Service:
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status.
 
-    Raises ConfigError without a usable DATA_STORE_ROOT or certificate, LocalError where the port is
+    With `--monitor`, and no Data Store named anywhere, the monitor alone is served. Raises
+    ConfigError without a usable DATA_STORE_ROOT or certificate, LocalError where the port is
     taken or the access log cannot be written.
     """
     options = parse(argv)
     limits = Limits(
         options.header_timeout, options.idle_timeout, options.max_connections, options.min_speed
     )
-    root, opener = open_store(options)
+    alone = options.monitor is not None and not (options.static or names_store(options))
+    root, opener = ("the monitor", _NoStore) if alone else open_store(options)
     service = _Service(
         options,
         opener,
@@ -78,12 +81,21 @@ def main(argv: list[str]) -> int:
     )
     raise_file_limit(2 * (limits.max_connections + SPARE) + _OTHER_FILES)
     with listening(options.host, options.port) as listener:
-        first = f"serving {root} at {_address(options, listener)}"
+        first = f"serving {root} at {_address(options, listener)}{'monitor/' if alone else ''}"
         if options.workers == 1:
             _serve_alone(service, listener, first)
         else:
             _serve_together(service, listener, first)
     return 0
+
+
+class _NoStore:
+    """What a monitor without a Data Store beside it has under all other URLs."""
+
+    @contextmanager
+    def find(self, path: str, query: str, visitor: Visitor) -> Iterator[Answer]:
+        """See Store."""
+        yield Absent("no Data Store is served here; the monitor is at /monitor/")
 
 
 def open_store(options: argparse.Namespace) -> tuple[Path, Callable[[], Store]]:

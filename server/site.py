@@ -106,6 +106,17 @@ def read_site(options: argparse.Namespace, environ: Mapping[str, str] | None = N
     return Site(root, database, link_roots, roots, distribution_root, translate, blackboard)
 
 
+def names_store(options: argparse.Namespace, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether options, environment or configuration name a Data Store at all, a fit one or not.
+
+    Raises ConfigError for a configuration that cannot be read.
+    """
+    given = os.environ if environ is None else environ
+    chosen = {"DATA_STORE_ROOT": options.dsroot, "DS_DBNAME": options.dbname}
+    settings = _Settings(chosen, given, options.site or given.get("SITE_CONFIG"))
+    return settings.value("DATA_STORE_ROOT")[0] is not None
+
+
 def read_server(environ: Mapping[str, str]) -> PostgresServer | None:
     """The site's PostgreSQL (DS_DBSERVER …), if environment or configuration name one.
 
