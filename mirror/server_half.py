@@ -51,7 +51,7 @@ def ask_server(arguments: Sequence[str], given: str, halt: Halt) -> Answer:
         said.seek(0)
         complaints.seek(0)
         lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
-        return Answer(status, said.read(), " ".join(lines[-3:])[:2000])
+        return Answer(status, said.read(), " ".join(lines[-10:])[:2000])
 
 
 def read_answers(said: bytes, asked: Sequence[tuple[str, _Item]]) -> list[tuple[_Item, str, str]]:

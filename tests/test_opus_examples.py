@@ -1,6 +1,7 @@
 """examples/opus: what a site copies is right as it stands."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from formats.triggers import OsfTrigger, TimeTrigger
 from mirror.records import STEPS
 from parse_config import PathFile, read_path_file
 from server.opus.check import check
+from server.process import main as xpoll
 from server.publishing.posts import RUNS as PUB_RUNS
 
 EXAMPLES = PROJECT / "examples" / "opus"
@@ -96,3 +98,29 @@ def test_the_stages_are_those_that_are_posted() -> None:
         assert stage
         wanted = "wc_" if title == "LI" else "wcx_"
         assert all(stage.knows(letter) for letter in wanted)
+
+
+def snippets(page: Path) -> dict[str, str]:
+    """The files that a page shows, by the name in their first line, `! NAME` or `! NAME: …`."""
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page.read_text(), re.MULTILINE)
+    texts = [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks]
+    parts = [part for text in texts for part in re.split(r"^(?=! \w+\.\w+)", text, flags=re.M)]
+    heads = [re.match(r"! (\w+\.(?:path|stage|resource))\b", part) for part in parts]
+    return {head[1]: part for head, part in zip(heads, parts, strict=True) if head}
+
+
+def test_the_first_process_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = snippets(PROJECT / "docs" / "processes.md")
+    assert set(files) == {"night.path", "night_pipeline.stage", "check.resource"}
+    for name, text in files.items():
+        here = text.replace("/data/night", str(tmp_path)).replace("/opt/check", "/bin/true")
+        (tmp_path / name).write_text(here)
+    environ = {"OPUS_DEFINITIONS_DIR": str(tmp_path), "OPUS_HOME_DIR": str(tmp_path)}
+    report = check(["night"], environ)
+    assert (report.problems, report.warnings) == ([], [])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.fits").touch()
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert xpoll(["-p", "night", "-r", "check", "--once"]) == 0
+    assert [one.name for one in (tmp_path / "in").iterdir()] == ["a.fits_done"]
