@@ -19,7 +19,7 @@ from mirror.disk import told
 from mirror.errors import ConfigError
 from server.accepted import fileset_problems, product_problems
 from server.catalogue import NewFileset, Product, Values, catalogue, find_fileset, find_product
-from server.command import tell
+from server.command import about, tell
 from server.database import Database
 from server.dsprodtool import ensure_product
 from server.register import register
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="addstatus", allow_abbrev=False, description=__doc__,
+        prog="addstatus", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -1,6 +1,7 @@
 """What the commands have in common: options that belong to an action, and saying what was done."""
 
 import argparse
+import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import NoReturn
 
 from mirror.disk import told
 from mirror.errors import ConfigError, LocalError
+
+_SOURCES = re.compile(r"\s*\((?:OPUS|PROTOCOL|DESIGN|seed)[^()]*\)")
 
 
 def chosen_action(
@@ -60,3 +63,8 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def about(doc: str | None) -> str:
+    """What the --help of a command says of it: its docstring without its sources."""
+    return _SOURCES.sub("", doc or "")

@@ -23,7 +23,7 @@ from server.catalogue import (
     remove_product,
     trimmed,
 )
-from server.command import chosen_action, tell
+from server.command import about, chosen_action, tell
 from server.database import Database, Duplicate
 from server.fileset_files import check_directory, remove_directory
 from server.people.grants import count_restrictions
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="dsprodtool", allow_abbrev=False, description=__doc__,
+        prog="dsprodtool", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     action = parser.add_mutually_exclusive_group()

@@ -13,7 +13,7 @@ from mirror.disk import told
 from mirror.errors import ConfigError
 from mirror.listing import NULL
 from server.catalogue import NewFileset, Product, catalogue, find_product, trimmed
-from server.command import chosen_action, interruptible, tell
+from server.command import about, chosen_action, interruptible, tell
 from server.contents import type_columns
 from server.database import Database
 from server.fileset_files import Mode
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="dsreg", allow_abbrev=False, description=__doc__,
+        prog="dsreg", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     action = parser.add_mutually_exclusive_group()

@@ -13,6 +13,7 @@ from typing import Any
 
 from formats.mdc_types import NULL
 from mirror.errors import ConfigError
+from server.command import about
 from server.site import add_site_options
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f#]")
@@ -108,7 +109,8 @@ def _parser(
     prog: str, summary: str, modes: Mapping[str, Mode], options: Mapping[str, Option]
 ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, allow_abbrev=False, description=summary, usage=f"{prog} -MODE [-OPTION …]",
+        prog=prog, allow_abbrev=False, description=about(summary),
+        usage=f"{prog} -MODE [-OPTION …]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     chosen = parser.add_argument_group("modes, one a call")

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from mirror.disk import told
 from mirror.errors import ConfigError
-from server.command import show
+from server.command import about, show
 from server.site import add_site_options, read_site
 
 ACCEL = "/_files"
@@ -108,7 +108,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     # Much else would be loaded with it for whoever wants but the name of the prefix.
     from server.serve_options import base_path
 
-    parser = argparse.ArgumentParser(prog="python -m server nginx-conf", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m server nginx-conf", description=about(__doc__))
     add_site_options(parser)
     add = parser.add_argument
     add("--upstream", metavar="HOST:PORT", action="append",

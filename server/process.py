@@ -32,6 +32,7 @@ from formats.resource_file import ResourceFile, find_resource_file, read_resourc
 from formats.stage_file import read_stage_file
 from mirror.errors import ConfigError, LocalError
 from server.blackboard import open_blackboard
+from server.command import about
 from server.opus.columns import check_columns
 from server.opus.doubts import HOME, homeless_state_file, unbound_directories
 from server.opus.events import Now
@@ -147,7 +148,7 @@ def _now() -> Now:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="xpoll", allow_abbrev=False, description=__doc__,
+        prog="xpoll", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

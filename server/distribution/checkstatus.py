@@ -20,7 +20,7 @@ from mirror.listing import FilesetRow, Header, Malformed, read_filesets
 from mirror.report import printable, say
 from server.addstatus import FAULT_LABEL, MAX_FAULT, NAME_LABEL
 from server.catalogue import catalogue
-from server.command import tell
+from server.command import about, tell
 from server.database import Database
 from server.distribution.status_list import MAX_SECONDS, Source, fetched, read_source
 from server.site import add_site_options, read_site
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="checkstatus", allow_abbrev=False, description=__doc__,
+        prog="checkstatus", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -8,7 +8,7 @@ import argparse
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 
 from server.catalogue import catalogue
-from server.command import show, tell
+from server.command import about, show, tell
 from server.database import Database
 from server.people.grants import add_network, networks, product_named, remove_network
 from server.people.user import two_columns
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m server network", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m server network", description=about(__doc__))
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add = commands.add_parser("add", help="let a network have a product")
     add.set_defaults(run=_add)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mirror.errors import ConfigError
 from server.catalogue import catalogue
-from server.command import show, tell
+from server.command import about, show, tell
 from server.database import Database
 from server.people.access import MAX_PASSWORD, hash_password, password_fault
 from server.people.grants import (
@@ -42,10 +42,10 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m server user", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m server user", description=about(__doc__))
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add = commands.add_parser(
-        "add", help="add a user, or give one more products", description=__doc__
+        "add", help="add a user, or give one more products", description=about(__doc__)
     )
     add.set_defaults(run=_add)
     _name(add)

@@ -18,7 +18,7 @@ import argparse
 import math
 from pathlib import Path
 
-from server.command import tell
+from server.command import about, tell
 from server.publishing.mops import translate
 
 _OPTIONS = {
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="ppmops", allow_abbrev=False, description=__doc__,
+        prog="ppmops", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     for name, (keyword, value, help) in _OPTIONS.items():

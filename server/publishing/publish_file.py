@@ -16,7 +16,7 @@ from pathlib import Path
 from mirror.disk import remove, told
 from mirror.errors import ConfigError
 from server.catalogue import catalogue
-from server.command import interruptible, show, tell
+from server.command import about, interruptible, show, tell
 from server.database import Database
 from server.faults import Fault
 from server.modes import whole_number
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="publish_file", allow_abbrev=False, description=__doc__,
+        prog="publish_file", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -23,6 +23,7 @@ from types import FrameType
 
 from mirror.errors import ConfigError, LocalError
 from server.catalogue import catalogue
+from server.command import about
 from server.database import Database
 from server.executor import check_scheduler, workers
 from server.faults import UNKNOWN, Fault
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="publish", allow_abbrev=False, description=__doc__,
+        prog="publish", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -18,7 +18,7 @@ from mirror.disk import told
 from mirror.errors import IntegrityError
 from mirror.run_tables import Imported, import_run
 from server.catalogue import catalogue
-from server.command import tell
+from server.command import about, tell
 from server.database import Database
 from server.runs.stages import STAGES
 from server.site import add_site_options, read_site
@@ -30,7 +30,7 @@ _GZIP = b"\x1f\x8b"
 def main(argv: list[str]) -> int:
     """Import the files that `argv` names, and tell of each; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="importrun", allow_abbrev=False, description=__doc__,
+        prog="importrun", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(

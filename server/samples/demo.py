@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mirror.errors import ConfigError
+from server.command import about
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHOWN = 24
@@ -54,7 +55,7 @@ FROM rawExp e JOIN chipProcessedImfile c ON c.exp_id = e.exp_id WHERE c.quality 
 
 def main(argv: list[str]) -> int:
     """Run the demonstration; returns 0 if every step did what it should."""
-    parser = argparse.ArgumentParser(prog="python -m server demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m server demo", description=about(__doc__))
     parser.add_argument("dir", type=Path, nargs="?", default=CHECKOUT / "demo", metavar="DIR")
     directory = parser.parse_args(argv).dir.resolve()
     clear(directory)

@@ -17,6 +17,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from formats.path_file import named_path_file, read_path_file
 from mirror.errors import ConfigError
+from server.command import about
 from server.opus.overview import opened
 from server.samples.demo import (
     CHECKOUT,
@@ -62,7 +63,7 @@ blackboard: {{path: mirror, type: fst, product: true}}
 
 def main(argv: list[str]) -> int:
     """Run the demonstration; returns 0 if everything that was published has been handed over."""
-    parser = argparse.ArgumentParser(prog="python -m server demo-opus", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m server demo-opus", description=about(__doc__))
     parser.add_argument("dir", type=Path, nargs="?", default=CHECKOUT / "demo-opus", metavar="DIR")
     directory = parser.parse_args(argv).dir.resolve()
     clear(directory)

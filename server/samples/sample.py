@@ -1,8 +1,9 @@
 """`python -m server sample`: a small Data Store with real content, the same for the same seed.
 
 Its filesets follow one upon the other without end: of each exposure a chip run, a camera run, a
-stack that it went into, and a publication of its detections. `build` writes the first ones of
-this sequence, `add` the next ones. With --runs: finished runs, before anything is distributed.
+stack that it went into, and a publication of its detections. Without --add it writes the first
+ones of this sequence, with it the next ones. With --runs: finished runs, before anything is
+distributed.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.errors import ConfigError
+from server.command import about
 from server.samples import sample_runs
 from server.samples.pipeline import SEED, Exposure
 from server.samples.sample_filesets import Fileset, detections, distribution
@@ -64,7 +66,7 @@ _RUNS = (sample_runs.chip, sample_runs.camera, sample_runs.stack)
 
 def main(argv: list[str]) -> int:
     """Build or extend a sample store; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m server sample", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m server sample", description=about(__doc__))
     parser.add_argument("dir", type=Path, metavar="DIR", help="where the store is, or will be")
     parser.add_argument(
         "--filesets", type=_count, metavar="N",
