@@ -11,21 +11,38 @@ STAGES = ("raw", "chip", "camera", "fake", "warp", "diff", "stack")
 LABEL = "sample.nightly"
 GROUP = "sample"
 
+STAGE = """\
+STAGE{0:02}.TITLE = {1}
+STAGE{0:02}.NSTATUS.W = Waiting
+STAGE{0:02}.CSTATUS.C = Done
+STAGE{0:02}.TSTATUS.X = Trouble
+"""
+STEPS = ("BN", "RG", "PB")
+BLACKBOARD = "BLACKBOARD METADATA\n  path STR {}\n  dist STR dst\n  pub STR pub\nEND\n"
 TRANSLATE = f"TRANSLATE METADATA\n  IPP-MOPS STR {sys.executable} -m server ppmops\nEND\n"
 
 
 class Observatory(Publisher):
     """A publisher below `directory` whose pipeline has finished some runs.
 
-    `neb` stands for neb://VOLUME/. Nothing is imported or defined yet.
+    `neb` stands for neb://VOLUME/; runs are posted to the blackboard of `path`. Nothing is imported
+    or defined yet.
     """
 
     def __init__(self, directory: Path, *, exposures: int = 1) -> None:
         self.directory = directory
         self.runs: FinishedRuns = build_runs(directory / "pipeline", exposures=exposures)
         self.neb = self.runs.neb_root
+        self.path = directory / "runs.path"
+        stages = directory / "runs.stage"
+        self.path.write_text(f"OPUS_OBSERVATIONS_DIR = {directory}/board\nSTAGE_FILE = {stages}\n")
+        count = len(STEPS)
+        stages.write_text(
+            f"NSTAGE = {count}\n" + "".join(map(STAGE.format, range(1, count + 1), STEPS))
+        )
         config = directory / "site.config"
-        config.write_text(f"NEB_ROOT STR {self.neb}\n{TRANSLATE}")
+        board = BLACKBOARD.format(self.path)
+        config.write_text(f"NEB_ROOT STR {self.neb}\n{TRANSLATE}{board}")
         super().__init__(directory, {"SITE_CONFIG": str(config)})
 
     def import_runs(self) -> None:

@@ -189,6 +189,21 @@ def test_detections_are_mirrored_as_published(circle: Circle) -> None:
         assert (circle.site.root / "data" / "IPP-MOPS" / name).read_bytes() == data
 
 
+def test_every_run_is_on_the_blackboard_with_all_its_steps(circle: Circle) -> None:
+    listed = circle.observatory.must("osf", "list", "-p", str(circle.observatory.path))
+    entries = [line.split() for line in listed.splitlines()[1:]]
+    steps = {kind: letters for _, _, kind, _, *letters in entries}
+    assert steps == {"dst": ["c", "c", "_"], "pub": ["_", "_", "c"]}
+    catalogue = circle.observatory.root / ".datastore.db"
+    names = [
+        f"dist.{r['dist_id']}.{r['stage']}.{r['stage_id']}" for r in rows_of(catalogue, "distRun")
+    ]
+    assert sorted(e[1] for e in entries if e[2] == "dst") == sorted(names)
+    published = {path.name for path in (circle.observatory.root / "IPP-MOPS").iterdir()}
+    assert {e[1] for e in entries if e[2] == "pub"} == {n for n in published if n[:1] != "."}
+    assert all(e[4:] == steps[e[2]] for e in entries)
+
+
 def test_the_status_came_back(circle: Circle) -> None:
     catalogue = circle.observatory.root / ".datastore.db"
     rows = rows_of(catalogue, "rcRun")
