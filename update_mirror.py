@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         name = {"yaml": "PyYAML"}.get(error.name or "", error.name)
         report.fault(f"the Python package {name} is needed: pip install {name}", status=EXIT_LOCAL)
     except LocalError as error:
-        report.fault(str(error), status=EXIT_LOCAL)
+        report.local(error)
     except MirrorError as error:
         report.fault(str(error))
     except KeyboardInterrupt:

@@ -178,7 +178,8 @@ def told(path: Path) -> Iterator[None]:
 
 def _trouble(path: Path, error: sqlite3.Error) -> LocalError:
     if isinstance(error, sqlite3.OperationalError):
-        return LocalError(f"{path}: {error}")
+        # The code is SQLite's alone; its text is the same in all versions.
+        return LocalError(f"{path}: {error}", full="disk is full" in str(error))
     return LocalError(
         f"{path} is damaged ({error}); move it away and run update_mirror.py --verify --repair,"
         " which builds it anew from the tree"

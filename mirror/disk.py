@@ -16,6 +16,9 @@ from mirror.errors import LocalError
 FEW = 8
 """Up to this many files are flushed one by one; more, by flushing their file system."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""How the system says that a disk has no room, or this user none on it."""
+
 _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -35,7 +38,10 @@ class told:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise LocalError(f"{error.filename or self._path}: {error.strerror or error}") from None
+            raise LocalError(
+                f"{error.filename or self._path}: {error.strerror or error}",
+                full=error.errno in FULL,
+            ) from None
 
 
 def write_file(path: Path | str, data: bytes | memoryview) -> None:

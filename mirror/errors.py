@@ -29,7 +29,14 @@ class LockedError(MirrorError):
 
 
 class LocalError(MirrorError):
-    """This machine is in the way: disk full, permission, read-only, damaged state."""
+    """This machine is in the way: disk full, permission, read-only, damaged state.
+
+    `full`: it is a full disk, which whoever writes next meets as well.
+    """
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full
 
 
 class TransportError(MirrorError):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from mirror.errors import LocalError
+
 EXIT_OK = 0
 EXIT_TROUBLE = 1
 EXIT_USAGE = 2
@@ -79,6 +81,7 @@ class Report:
         self.terminal = sys.stderr.isatty() and not quiet
         self.verbose = verbose
         self.status = EXIT_OK
+        self._full = False
         self._clear: Callable[[], None] = lambda: None
 
     def count(self, product: str) -> Count:
@@ -98,6 +101,12 @@ class Report:
         self.faults.append(one)
         self.status = max(self.status, status)
         self._tell(one.line())
+
+    def local(self, error: LocalError) -> None:
+        """This machine is in the way. A full disk is told once, whoever else has no room on it."""
+        if not (error.full and self._full):
+            self.fault(str(error), status=EXIT_LOCAL)
+        self._full |= error.full
 
     def notice(self, text: str) -> None:
         """Something the operator should read, though it is no trouble."""

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from mirror import disk, recover
 from mirror.database import told
 from mirror.datastore import DataStore
+from mirror.errors import LocalError
 from mirror.halt import Halt, HaltedError
 from mirror.lock import locked
 from mirror.products import list_products
 from mirror.records import QUEUED
-from mirror.report import EXIT_LOCAL, Report
+from mirror.report import Report
 from mirror.runkit import Options, Run
 from mirror.state import State
 from mirror.tree import Tree
@@ -225,9 +226,11 @@ def _is_too_full(one: Run, wanted: int) -> bool:
     free = disk.free_bytes(one.tree.root)
     if not wanted or free >= one.config.resume_free:
         return False
-    one.report.fault(
-        f"{one.tree.root}: {free} bytes free, less than resume_free ({one.config.resume_free}); "
-        f"nothing is fetched, {wanted} filesets stay queued",
-        status=EXIT_LOCAL,
+    one.report.local(
+        LocalError(
+            f"{one.tree.root}: {free} bytes free, less than resume_free "
+            f"({one.config.resume_free}); nothing is fetched, {wanted} filesets stay queued",
+            full=True,
+        )
     )
     return True

@@ -33,7 +33,7 @@ from mirror.loop import Loop
 from mirror.mover import Mover
 from mirror.plan import Kind, PlannedFile
 from mirror.records import MOVING, Fileset
-from mirror.report import EXIT_LOCAL, Report
+from mirror.report import Report
 from mirror.state import State
 
 if TYPE_CHECKING:
@@ -267,11 +267,13 @@ class Transfer:
             self._unfit = 0 if size else self._unfit
             return False
         if not self._unfit:
-            self._report.fault(
-                f"{self._tree.root}: {max(0, free)} bytes free, and {size} to come would leave "
-                f"less than min_free ({self._settings.min_free}); free some space, what is left "
-                "stays queued",
-                status=EXIT_LOCAL,
+            self._report.local(
+                LocalError(
+                    f"{self._tree.root}: {max(0, free)} bytes free, and {size} to come would leave "
+                    f"less than min_free ({self._settings.min_free}); free some space, what is "
+                    "left stays queued",
+                    full=True,
+                )
             )
         self._unfit += 1
         if not size or self._unfit > self._settings.connections:
@@ -345,7 +347,7 @@ class Transfer:
     def _local(self, error: LocalError) -> None:
         """This machine is in the way: told once, and nothing new is started."""
         if not self._halt.reason:
-            self._report.fault(str(error), status=EXIT_LOCAL)
+            self._report.local(error)
         self._halt.stop(str(error))
 
     def _advance(self, job: Job) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from mirror.disk import FULL
 from mirror.errors import IntegrityError, LocalError
 from mirror.inflate import Engine, InflateError, fastest, inflate
 from mirror.tarstream import (
@@ -255,7 +256,8 @@ def _local(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LocalError(f"{path}: {error.strerror or error}") from error
+        text = f"{path}: {error.strerror or error}"
+        raise LocalError(text, full=error.errno in FULL) from error
 
 
 def _remove(directory: Path) -> None:

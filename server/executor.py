@@ -287,7 +287,13 @@ class _Leaving(SystemExit):
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    # The pool asks again as soon as one of the others has ended, and must not disturb the undoing.
+    signal.signal(number, _stay)
     raise _Leaving(128 + number)
+
+
+def _stay(number: int, frame: FrameType | None) -> None:
+    """A worker that leaves already is told to: not SIG_IGN, which what it starts would inherit."""
 
 
 def _end_with_parent() -> None:

@@ -5,12 +5,24 @@ from pathlib import Path
 
 import pytest
 from client import MirrorSite
+from hypothesis import HealthCheck, settings
 from places import NewDatabase, postgres_server
 from served import Process, serving
 from simulator import Simulator
 from traps import plain_store
 
 from server.site import Place, SqliteFile
+
+# On a busy machine any example may take any time; and what passes once passes every time. Others
+# are tried by `pytest --hypothesis-profile=default`.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("suite")
 
 
 @pytest.fixture

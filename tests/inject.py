@@ -103,7 +103,7 @@ class Running:
 class Forks:
     """The process that runs are forked from. A context manager, for several threads."""
 
-    PATIENCE = 90.0
+    PATIENCE = 180.0
     """Seconds after which a run is taken for hung."""
 
     def __init__(self) -> None:

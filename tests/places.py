@@ -1,12 +1,16 @@
 """Places for a catalogue: a file, and a database of a PostgreSQL that the tests start."""
 
 import itertools
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
+from client import PATIENCE
 
 from server.site import PostgresServer
 
@@ -23,7 +27,8 @@ def postgres_server() -> Iterator[NewDatabase]:
     psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: no PostgreSQL")
     # A socket's path must be short, whatever the tests' own directory is.
     with tempfile.TemporaryDirectory(prefix="pg") as directory:
-        server = pgserver.get_server(directory)
+        with _patiently(pgserver.postgres_server):
+            server = pgserver.get_server(directory)
         numbers = itertools.count(1)
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             # Nothing of it has to outlive the tests; hundreds of databases flushed take long.
@@ -41,6 +46,21 @@ def postgres_server() -> Iterator[NewDatabase]:
             yield new
         finally:
             server.cleanup()
+
+
+@contextmanager
+def _patiently(room: Any) -> Iterator[None]:
+    """Let a server take its time to come up: `pgserver` allows 10 s, few on a busy machine."""
+    start = room.pg_ctl
+
+    def pg_ctl(words: Sequence[str], **options: Any) -> Any:
+        return start(words, **{**options, "timeout": PATIENCE})
+
+    with (
+        mock.patch.object(room, "pg_ctl", pg_ctl),
+        mock.patch.dict(os.environ, PGCTLTIMEOUT=f"{PATIENCE:.0f}"),
+    ):
+        yield
 
 
 def environment_of(place: PostgresServer) -> dict[str, str]:

@@ -27,10 +27,12 @@ class Publisher:
         self.root.mkdir(parents=True)
         self._environ = dict(environ or {})
 
-    def command(self, *arguments: str, stdin: str = "") -> Ran:
-        """Run `python -m server …` to its end."""
+    def command(
+        self, *arguments: str, stdin: str = "", program: Sequence[str] = ("-m", "server")
+    ) -> Ran:
+        """Run `python -m server …`, or another `program` of Python, to its end."""
         ended = subprocess.run(
-            [sys.executable, "-m", "server", *arguments],
+            [sys.executable, *program, *arguments],
             cwd=PROJECT,
             env=self.environment(),
             input=stdin,

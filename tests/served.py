@@ -106,6 +106,27 @@ class Process:
             assert time.monotonic() < until, f"{self.threads()} threads, {self.descriptors()} open"
             time.sleep(0.0005)
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let the server do nothing while the block runs: what comes meanwhile comes at once.
+
+        Its time limits begin afterwards, however long it takes us to send.
+        """
+        pid = self.process.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        pids = [pid, *map(int, workers)]
+        for one in pids:
+            os.kill(one, signal.SIGSTOP)
+        until = time.monotonic() + PATIENCE
+        while any(state_of(one) != "T" for one in pids):
+            assert time.monotonic() < until, "the server does not stop"
+            time.sleep(0.0005)
+        try:
+            yield
+        finally:
+            for one in pids:
+                os.kill(one, signal.SIGCONT)
+
     def told(self) -> str:
         """What the server has written to its standard error up to now."""
         size = os.fstat(self.complaints.fileno()).st_size
@@ -117,6 +138,14 @@ class Process:
             # Where nobody takes connections that can still be made, the queue of them fills up.
             client.settimeout(1)
             return client.connect_ex(("127.0.0.1", self.port)) == errno.ECONNREFUSED
+
+
+def state_of(pid: int) -> str:
+    """The state of a process, a letter (proc(5)); empty if it is not there."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _led(link: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import inject
 import pytest
+from client import PATIENCE
 from finished_runs import Finished, finished
 
 from server.catalogue import catalogue
@@ -73,13 +74,13 @@ def test_killed_at_random_instants_it_is_completed(site: Finished) -> None:
         process = site.start("-jobs", "2")
         time.sleep(chance.uniform(0.1, 0.9))
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert twice(site) == []
         if process.returncode == 0:
             break
         kills += 1
     process = site.start("-jobs", "2")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, ""), out
     assert kills > 1
     completed(site, runs, dist_ids, CHIPS)
@@ -103,7 +104,7 @@ def test_a_worker_that_is_killed_is_replaced(site: Finished) -> None:
     while process.poll() is None and not list(site.bundles.glob("*/*.tgz")):
         time.sleep(0.001)
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
     assert site.database.row("SELECT count(*) FROM distComponent WHERE fault <> 0") == (0,)
     completed(site, runs, dist_ids, CHIPS)

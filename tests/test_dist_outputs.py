@@ -9,7 +9,7 @@ import pytest
 from mirror.dirinfo import read_dirinfo
 from mirror.errors import ConfigError, IntegrityError, MirrorError
 from mirror.rewrite import without_volume
-from server.distribution.documents import dirinfo
+from server.distribution.documents import dirinfo, write_document
 from server.distribution.outputs import (
     Output,
     bundle_name,
@@ -326,3 +326,18 @@ def test_places_that_no_mirror_would_take(workdir: str | None, path_base: str, r
 def test_components_whose_names_mdc_cannot_carry(cell: str) -> None:
     with pytest.raises(MirrorError):
         places("warp", "neb://v/w", sky(cell, "neb://v/w/o/s"))
+
+
+@pytest.mark.parametrize("name", ["flush", "os.replace"])
+def test_a_document_that_is_not_finished_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """SIGTERM and Ctrl-C come as exceptions, at any line."""
+
+    def interrupted(*_: object) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(f"server.distribution.documents.{name}", interrupted)
+    with pytest.raises(SystemExit):
+        write_document(tmp_path / "dbinfo", tmp_path / ".scratch", ["a"])
+    assert list(tmp_path.iterdir()) == []

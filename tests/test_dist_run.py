@@ -571,7 +571,7 @@ def test_two_coordinators_share_the_work(site: Finished) -> None:
     numbers = range(11, 23)
     dist_ids = site.night(numbers, CHIPS)
     processes = [site.start("-jobs", "1") for _ in range(2)]
-    told = [process.communicate(timeout=120) for process in processes]
+    told = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     for number, dist_id in zip(numbers, dist_ids, strict=True):
         site.is_whole(number, dist_id, CHIPS)
@@ -591,7 +591,7 @@ def test_a_signal_ends_it_in_order(site: Finished, number: int, status: int) -> 
     while process.poll() is None and not list(site.bundles.glob("*/*.tgz")):
         pass
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (status, "")
     done = site.database.row("SELECT count(*) FROM distComponent WHERE state = 'full'")
     assert done

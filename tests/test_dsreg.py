@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from client import PATIENCE
 from filesets import CONTENT, Store, new_store
 from places import environment_of
 
@@ -244,7 +245,7 @@ def test_a_signal_undoes_what_was_begun(dsreg: Dsreg, number: signal.Signals) ->
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(number)
-    assert process.communicate(timeout=30) == (b"", b"")
+    assert process.communicate(timeout=PATIENCE) == (b"", b"")
     assert process.returncode == 128 + number
     dsreg.store.nothing()
 

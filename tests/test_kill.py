@@ -147,7 +147,7 @@ def test_killed_at_random_instants(tmp_path: Path, store: Simulator) -> None:
         with TreeWatcher(mirror.site.root, expected) as watcher:
             while kills < KILLS and killed(mirror, rng, longest):
                 kills += 1
-                longest *= 1.1
+                longest *= 1.25
             last = mirror.start()
             assert last.communicate(timeout=PATIENCE) == ("", "")
             assert last.returncode == 0

@@ -53,7 +53,7 @@ IN_LIST = "gpc1: cannot be listed: "
 IN_ROOT = "the root list cannot be read: "
 TRIED = r".*\(http://127\.0\.0\.1:\d+/ds/, tried 2 times\)"
 BROKE = r".*(broke|ended|reset|closed|Remote end|Connection|IncompleteRead|Response ended).*"
-LATE = r".*(no bytes came for 1 s|timed out|no answer in time|took too long|only \d+ bytes came).*"
+LATE = r".*(no bytes came for 3 s|timed out|no answer in time|took too long|only \d+ bytes came).*"
 
 
 def nothing(_trial: Trial) -> None:
@@ -393,7 +393,7 @@ ROWS = (
         [always(BIG, faults.stall(20))],
         RETRY,
         (IN_BIG + LATE + TRIED,),
-        {"timeout": 1},
+        {"timeout": 3},
         missing=(TARGET,),
     ),
     Row(
@@ -401,7 +401,7 @@ ROWS = (
         [always(BIG, faults.stall(20, after=1000))],
         RETRY,
         (IN_BIG + LATE + TRIED,),
-        {"timeout": 1},
+        {"timeout": 3},
         missing=(TARGET,),
         also=resumed(None, 1000),
     ),
@@ -409,14 +409,14 @@ ROWS = (
         "N4 stall in a small file, once",
         [once(SMALL, faults.stall(20, after=10))],
         FINE,
-        keys={"timeout": 1},
+        keys={"timeout": 3},
     ),
     Row(
         "N4 drip",
         [always(BIG, faults.drip(5, 0.2))],
         RETRY,
         (IN_BIG + r"only \d+ bytes came in \d+ s \(min_speed is 1000 bytes/s\)" + TRIED,),
-        {"timeout": 1, "min_speed": 1000},
+        {"timeout": 3, "min_speed": 1000},
         missing=(TARGET,),
     ),
     Row(
@@ -424,7 +424,7 @@ ROWS = (
         [always(BIG, drip_head(0.05))],
         RETRY,
         (IN_BIG + LATE + TRIED,),
-        {"timeout": 1},
+        {"timeout": 3},
         missing=(TARGET,),
     ),
     Row(
@@ -432,7 +432,7 @@ ROWS = (
         [always(LIST, faults.stall(20, after=50))],
         UNLISTED,
         (IN_LIST + LATE + TRIED,),
-        {"timeout": 1},
+        {"timeout": 3},
         missing=None,
     ),
     # N5: refused

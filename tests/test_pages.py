@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from client import PATIENCE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from registered import VISITOR, Registry, body_of
@@ -363,7 +364,10 @@ _LINES = st.sampled_from(
 
 
 @given(st.lists(_LINES, max_size=30), st.booleans(), st.integers(1, 60), st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=200,
+)
 def test_rows_in_a_file_are_found_where_they_are(
     tmp_path: Path, texts: list[str], ended: bool, chunk: int, data: st.DataObject
 ) -> None:
@@ -463,7 +467,7 @@ def look(tmp_path: Path, *options: str) -> bytes:
     return subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
          f"--user-data-dir={tmp_path / 'profile'}", *options],
-        capture_output=True, timeout=60, check=True,
+        capture_output=True, timeout=PATIENCE, check=True,
     ).stdout  # fmt: skip
 
 
@@ -493,7 +497,7 @@ def test_wget_finds_everything_through_the_pages(small: str, tmp_path: Path) -> 
     target = tmp_path / "got"
     command = [wget, "-q", "-r", "-np", "-nH", "-l", "9", "-e", "robots=off", "-P", str(target),
                "--reject-regex", "/f[0-9]+/", f"{small}/gpc1/"]  # fmt: skip
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=PATIENCE)
     got = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     files = {
         f"gpc1/{fileset}/{name}" for fileset in ("o1", "o2") for name in ("a.fits", "b c.fits")

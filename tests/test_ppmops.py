@@ -162,7 +162,9 @@ MAGNITUDES = st.floats(-20, 0, width=32) | st.sampled_from([NAN, math.inf])
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(skycells=st.lists(st.lists(MAGNITUDES, max_size=6), min_size=1, max_size=4))
 def test_finite_detections_of_all_skycells_in_their_order(
@@ -348,7 +350,9 @@ WHOLE = Cell([ONE] * 3).encode()
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     at=st.integers(0, len(WHOLE) - 1),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from client import PATIENCE
 from pubruns import store_diffs, store_exposure, store_rows
 
 from mirror.errors import ConfigError
@@ -291,7 +292,7 @@ def test_two_who_define_at_once_make_every_run_once(
 ) -> None:
     if rerun:
         publish(diffs, *(run.pub_id for run in define_runs(diffs, RunQuery())))
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=PATIENCE)
     choose: Callable[..., object] = define._choose
 
     def together(*arguments: object) -> object:
@@ -304,7 +305,7 @@ def test_two_who_define_at_once_make_every_run_once(
     for definer in definers:
         definer.thread.start()
     for definer in definers:
-        definer.thread.join(30)
+        definer.thread.join(PATIENCE)
     waiting = pending_runs(diffs, PendingQuery())
     assert len(waiting) == len(set(made(waiting))) == 8
     assert sorted(run.pub_id for definer in definers for run in definer.runs) == [

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import inject
 import pytest
+from client import PATIENCE
 from filesets import CONTENT, Store, new_store
 
 from server.__main__ import main
@@ -193,7 +194,7 @@ def follow(site: Site, total: int, start: Barrier, seen: "Queue[list[str]]") -> 
     """One of the readers: asks for what came after the last one it has seen, as a client does."""
     names: list[str] = []
     last = 0
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     with catalogue(site.database) as database:
         start.wait()
         while len(names) < total and time.monotonic() < until:
@@ -219,7 +220,7 @@ def at_once(site: Site, writers: int, count: int, readers: int) -> list[list[str
     ]
     for process in processes:
         process.start()
-    lists = [seen.get(timeout=90) for _ in range(readers)]
+    lists = [seen.get(timeout=2 * PATIENCE) for _ in range(readers)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * len(processes)
@@ -256,7 +257,7 @@ def test_of_two_processes_that_register_one_fileset_one_wins(store: Store) -> No
         )
         for _ in range(3)
     ]
-    ended = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+    ended = [(*process.communicate(timeout=PATIENCE), process.returncode) for process in processes]
     assert sorted(code for _, _, code in ended) == [0, 1, 1]
     for out, err, code in ended:
         assert (out == "") == (code == 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from boards import BoardSite, board_site, letters
+from client import PATIENCE
 from distruns import Disttool, new_site
 from places import data_store
 from pubruns import Pubtool, tell_place
@@ -324,7 +325,7 @@ def test_two_that_post_at_once_leave_the_truth(site: BoardSite, pubtool: Pubtool
     both = [context.Process(target=_post_all, args=(queue,)) for _ in range(2)]
     for one in both:
         one.start()
-    assert [queue.get(timeout=60) for _ in both] == [0, 0]
+    assert [queue.get(timeout=PATIENCE) for _ in both] == [0, 0]
     for one in both:
         one.join()
     assert set(shown(site).values()) == {"__w_"}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from client import PATIENCE
 
 from mirror.errors import ConfigError, ListError
 from mirror.listing import FileRow, FilesetRow, ProductRow, read_files, read_filesets, read_products
@@ -316,7 +317,7 @@ def test_command_builds_and_adds(tmp_path: Path) -> None:
     def sample(*arguments: str) -> tuple[int, str, str]:
         done = subprocess.run(
             [sys.executable, "-m", "server", "sample", str(tmp_path / "s"), *arguments],
-            capture_output=True, text=True, cwd=PROJECT, timeout=60,
+            capture_output=True, text=True, cwd=PROJECT, timeout=PATIENCE,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 

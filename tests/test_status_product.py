@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import faults
 import pytest
-from client import PROJECT, MirrorSite, Ran
+from client import PATIENCE, PROJECT, MirrorSite, Ran
 from places import environment_of
 from publisher import Publisher
 from simulator import Product, Simulator
@@ -303,7 +303,7 @@ def test_more_than_a_page_is_reported_in_one_run(
         env=mirror.site.environment(
             {"DATA_STORE_ROOT": str(mirror.own.root), "PYTHONPATH": str(PROJECT)}
         ),
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
     assert [name for name, *_ in mirror.reported()] == [f"o{n}" for n in range(1, 10)]
@@ -334,7 +334,7 @@ def test_without_the_server_half_it_says_what_to_install(
     ran = subprocess.run(
         [sys.executable, "-P", "-c", script, "-c", str(mirror.site.config)],
         cwd=tmp_path, env=mirror.site.environment(), capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert ran.returncode == 1
     assert "needs the server half, which is not installed here" in ran.stderr

@@ -18,6 +18,7 @@ from registered import (
     reason_of,
 )
 from strict_reader import Unacceptable, headers_of, read_strictly, types_of
+from watcher import open_files
 
 from mirror.errors import LocalError
 from mirror.listing import Malformed, read_files, read_filesets, read_products
@@ -473,10 +474,10 @@ def test_the_root_may_be_a_link(registry: Registry, tmp_path: Path) -> None:
 def test_nothing_stays_open(registry: Registry, store: RegisteredStore) -> None:
     registry.register("gpc1", "o1", {"a": b"1"})
     answer_of(store, "/gpc1/o1/a")
-    before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
+    before = open_files()
     for _ in range(5):
         answer_of(store, "/gpc1/o1/a")
-    assert len(os.listdir("/proc/self/fd") if before else []) == len(before)
+    assert not open_files() - before
 
 
 # --- who may have it -------------------------------------------------------------------------

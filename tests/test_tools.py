@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from client import PROJECT
+from client import PATIENCE, PROJECT
 from faults import stall, status
 from simulator import SimFile, Simulator
 
@@ -18,7 +18,7 @@ def tool(*words: str) -> tuple[int, list[str], str]:
     """Exit code, lines of standard output, standard error."""
     ended = subprocess.run(
         [sys.executable, "-m", "mirror", *words],
-        cwd=PROJECT, capture_output=True, text=True, timeout=30, check=False,
+        cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
 

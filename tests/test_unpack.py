@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watcher import open_files
 
 from mirror import tarstream
 from mirror.errors import IntegrityError, LocalError
@@ -562,11 +563,11 @@ def test_bundles_unpack_side_by_side(tmp_path: Path, engine: Engine) -> None:
 
 
 def test_no_descriptor_is_left_open(bundle: Path, engine: Engine) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
     refused(squeeze(A, header(b"b", 2000), bytes(512)), bundle, engine)
     bundle.write_bytes(GOOD)
     unpack(bundle, bundle.parent / "out", ROOMY, engine)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert not open_files() - before
 
 
 USE = """

@@ -152,8 +152,11 @@ def test_byte_by_byte_is_ended_while_others_are_served(tmp_path: Path) -> None:
         assert server.get(FILE).body == DATA
         wait_for(lambda: server.threads() == 1)
         open_before = server.descriptors()
-        slow = [server.connect() for _ in range(20)]
-        for byte in b"GET / HTTP/1.1\r\nHost: x\r\nA: ":
+        with server.stopped():
+            slow = [server.connect() for _ in range(20)]
+            for client in slow:
+                client.sendall(b"G")
+        for byte in b"ET / HTTP/1.1\r\nHost: x\r\nA: ":
             for client in slow:
                 client.sendall(bytes([byte]))
         assert server.get(FILE).body == DATA
@@ -170,9 +173,10 @@ def drip(client: socket.socket) -> bytes:
         while True:
             assert time.monotonic() < until, "bytes are taken for ever"
             try:
-                client.sendall(b"b")
+                # First, as it may have been said long ago, and nobody would take a byte any more.
                 received = client.recv(1)
             except BlockingIOError:
+                client.sendall(b"b")
                 time.sleep(0.02)
                 continue
             client.setblocking(True)

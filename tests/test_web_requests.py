@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -72,16 +73,15 @@ def test_request_in_pieces_is_put_together(server: Process) -> None:
 def test_slow_sender_is_told_and_silent_one_is_dropped(store: Path) -> None:
     with (
         serving(store, "--header-timeout", "0.2", "--idle-timeout", "1000") as server,
-        server.connect() as slow,
-        server.connect() as silent,
-        server.connect() as second,
-        server.connect() as later,
+        ExitStack() as opened,
     ):
-        later.sendall(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n")
+        with server.stopped():
+            slow, silent, second, later = (opened.enter_context(server.connect()) for _ in range(4))
+            later.sendall(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n")
+            slow.sendall(b"GET / HTTP/1.1\r\nHost:")
+            second.sendall(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\nGET /")
         assert status_of(later.recv(4096)) == 200
         later.sendall(b"GET /")
-        slow.sendall(b"GET / HTTP/1.1\r\nHost:")
-        second.sendall(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\nGET /")
         assert status_of(read_all(slow)) == 408
         assert read_all(silent) == b""
         assert re.findall(rb"HTTP/1.1 (\d+)", read_all(second)) == [b"200", b"408"]

@@ -6,6 +6,7 @@ dbinfo: it has all components that have a path there, even one without a bundle.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mirror.dirinfo import read_dirinfo
@@ -95,11 +96,16 @@ def _directory(name: str, path: str, destdir: str | None, workdir: object) -> st
 def write_document(path: Path, scratch: Path, pieces: Iterable[str]) -> None:
     """Write a document whole and durably, first as `scratch` beside it.
 
-    Raises LocalError; then `scratch` may be left.
+    Raises LocalError. Whatever ends it before its time, a signal too, `scratch` is not left.
     """
-    with told(path):
-        with open(scratch, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.writelines(pieces)
-        flush([scratch])
-        os.replace(scratch, path)
+    try:
+        with told(path):
+            with open(scratch, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                file.writelines(pieces)
+            flush([scratch])
+            os.replace(scratch, path)
+    except BaseException:
+        with suppress(OSError):
+            scratch.unlink()
+        raise
     flush([path.parent])
