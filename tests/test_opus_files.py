@@ -1,5 +1,5 @@
-"""Files that wake a process: found, claimed once, never overwritten, moved anywhere; and the disk
-guard (OPUS, "Process resource files")."""
+"""Files that wake a process: found, and claimed once; and the disk guard (OPUS, "Process resource
+files"). What becomes of them then: test_opus_moving."""
 
 import errno
 import os
@@ -10,20 +10,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from xpolls import Pipeline
 
 from mirror.errors import LocalError
-from server.opus import files as room
+from server.database import Unavailable
+from server.opus import moving
 from server.opus.events import ClaimedFile
 from server.opus.files import (
+    REFUSED_REST,
     Wanted,
     Watch,
-    add_suffix,
     claim_file,
     claim_files,
     find_files,
-    move_file,
-    return_file,
 )
 from server.opus.guard import enough, free_blocks
 
@@ -79,6 +77,24 @@ def test_which_files(tmp_path: Path, pattern: str, expected: list[str]) -> None:
     put(tmp_path, "b.in", "a.in", "c.in_ok", "d.in_proc", ".hidden.in", "x")
     (tmp_path / "directory.in").mkdir()
     assert find_files(tmp_path, [wanted(tmp_path, pattern)]) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        pytest.param("x.in", "Too many levels of symbolic links", id="to itself"),
+        pytest.param("/etc/passwd/x", "Not a directory", id="through a file"),
+    ],
+)
+def test_a_broken_link_keeps_no_other(tmp_path: Path, notes: Notes, target: str, why: str) -> None:
+    put(tmp_path, "a.in", "y.in")
+    (tmp_path / "x.in").symlink_to(target)
+    watch = Watch(10.0, 10.0)
+    watch.look([wanted(tmp_path, maxtargs=5)], 0.0)
+    found = claim_files(watch, "_proc", notes, HOLDER)
+    assert [one.original.name for one in found] == ["a.in", "y.in"]
+    assert not watch.unreadable
+    assert watch.refused == {tmp_path / "x.in": (why, 0.0)}
 
 
 def test_one_look_serves_all_searches_of_a_directory(
@@ -148,7 +164,7 @@ def test_a_name_in_work_is_never_overwritten(tmp_path: Path, notes: Notes) -> No
 def either_rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways in which a file gets a name that must be free."""
     if request.param == "link":
-        monkeypatch.setattr(room, "_renameat2", lambda: None)
+        monkeypatch.setattr(moving, "_renameat2", lambda: None)
     return str(request.param)
 
 
@@ -191,165 +207,131 @@ def test_the_board_is_told_before_the_rename(tmp_path: Path) -> None:
     assert list(board.held) == [file.claimed]
 
 
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Names that cannot be renamed, and why."""
+    reasons: dict[str, int] = {}
+    real = moving._rename
+
+    def rename(source: Path, target: Path) -> None:
+        if source.name in reasons:
+            code = reasons[source.name]
+            raise OSError(code, os.strerror(code), str(source))
+        real(source, target)
+
+    monkeypatch.setattr(moving, "_rename", rename)
+    return reasons
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
 def test_a_directory_that_cannot_be_changed_is_told(
-    tmp_path: Path, notes: Notes, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, notes: Notes, refusing: dict[str, int], code: int
 ) -> None:
-    put(tmp_path, "a.in")
-
-    def refused(source: Path, target: Path) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(room, "_rename", refused)
+    put(tmp_path, "a.in", "b.in")
+    refusing["a.in"] = code
     watch = Watch(10.0, 10.0)
     watch.look([wanted(tmp_path)], 0.0)
     assert claim_files(watch, "_proc", notes, HOLDER) == ()
-    assert watch.unreadable == {tmp_path: f"{tmp_path}/a.in: Read-only file system"}
+    assert watch.unreadable == {tmp_path: f"{tmp_path}/a.in: {os.strerror(code)}"}
     assert not notes.held
-
-
-# After the command
-
-
-@pytest.fixture
-def claimed(tmp_path: Path, notes: Notes) -> ClaimedFile:
-    """A file in work."""
-    put(tmp_path / "in", "a.in")
-    file = ClaimedFile(tmp_path / "in" / "a.in", tmp_path / "in" / "a.in_proc")
-    assert claim_file(file, notes, HOLDER)
-    return file
-
-
-def never(final: Path, hidden: Path) -> None:
-    raise AssertionError("nothing has to be recorded within a file system")
-
-
-def test_a_suffix_replaces_the_processing_suffix(claimed: ClaimedFile) -> None:
-    assert add_suffix(claimed, "_ok").name == "a.in_ok"
-    assert os.listdir(claimed.original.parent) == ["a.in_ok"]
-
-
-def test_a_move_keeps_the_processing_suffix(claimed: ClaimedFile, tmp_path: Path) -> None:
-    path, noted = move_file(claimed, tmp_path / "new" / "done", never)
-    assert (path, noted) == (tmp_path / "new" / "done" / "a.in_proc", claimed.claimed)
-    assert path.read_text() == "a.in"
-
-
-@pytest.mark.usefixtures("either_rename")
-def test_what_stands_there_is_not_overwritten(claimed: ClaimedFile, tmp_path: Path) -> None:
-    put(tmp_path / "in", "a.in_ok")
-    path = add_suffix(claimed, "_ok")
-    assert path.name.startswith("a.in.2")
-    assert path.name.endswith("_ok")
-    assert path.read_text() == "a.in"
-    assert (tmp_path / "in" / "a.in_ok").read_text() == "a.in_ok"
-
-
-def test_a_file_is_given_back(claimed: ClaimedFile, notes: Notes) -> None:
-    return_file(claimed, notes, HOLDER)
-    assert os.listdir(claimed.original.parent) == ["a.in"]
-    assert not notes.held
-
-
-def test_a_file_is_given_back_beside_a_new_one(claimed: ClaimedFile, notes: Notes) -> None:
-    claimed.original.write_text("new")
-    return_file(claimed, notes, HOLDER)
-    assert claimed.original.read_text() == "new"
-    assert sorted(one.read_text() for one in claimed.original.parent.iterdir()) == ["a.in", "new"]
-
-
-def test_a_file_that_the_command_has_removed_cannot_be_renamed(claimed: ClaimedFile) -> None:
-    claimed.claimed.unlink()
-    with pytest.raises(LocalError, match=r"a\.in_proc: it is gone"):
-        add_suffix(claimed, "_ok")
-
-
-# Another file system
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory into which nothing can be renamed from outside."""
-    place = tmp_path / "elsewhere"
-    real = room._rename
-
-    def rename(source: Path, target: Path) -> None:
-        if (place in source.parents) != (place in target.parents):
-            raise room._OtherFileSystem
-        real(source, target)
-
-    monkeypatch.setattr(room, "_rename", rename)
-    return place
-
-
-def test_a_move_to_another_file_system(claimed: ClaimedFile, elsewhere: Path) -> None:
-    os.utime(claimed.claimed, ns=(10**18, 10**18))
-    recorded: list[tuple[Path, Path]] = []
-
-    def record(final: Path, hidden: Path) -> None:
-        # The copy is complete, and what it is a copy of is still there: either may be the file.
-        assert hidden.read_text() == claimed.claimed.read_text() == "a.in"
-        assert not final.exists()
-        recorded.append((final, hidden))
-
-    path, noted = move_file(claimed, elsewhere, record)
-    assert path == elsewhere / "a.in_proc"
-    assert recorded == [(path, noted)]
-    assert os.listdir(elsewhere) == ["a.in_proc"]
-    assert os.listdir(claimed.original.parent) == []
-    assert path.stat().st_mtime_ns == 10**18
-
-
-def test_a_copy_that_fails_leaves_the_file_and_nothing_else(
-    claimed: ClaimedFile, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(source: Path, target: Path) -> None:
-        target.write_text("a")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("shutil.copyfile", full)
-    with pytest.raises(LocalError, match="No space left"):
-        move_file(claimed, elsewhere, never)
-    assert os.listdir(elsewhere) == []
-    assert claimed.claimed.read_text() == "a.in"
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL."""
 
 
 @pytest.mark.parametrize(
-    ("recorded", "removed", "where"),
-    [
-        pytest.param(False, False, "in/a.in", id="before the record: it is returned"),
-        pytest.param(True, False, "elsewhere/a.in_proc", id="after the record: it arrives"),
-        pytest.param(True, True, "elsewhere/a.in_proc", id="after the removal: it arrives"),
-    ],
+    "code", [errno.EPERM, errno.EACCES, errno.ETXTBSY, errno.EBUSY], ids=errno.errorcode.get
 )
-def test_killed_in_a_move_to_another_file_system(
-    tmp_path: Path, elsewhere: Path, recorded: bool, removed: bool, where: str
+def test_one_file_that_cannot_be_renamed_keeps_no_other(
+    tmp_path: Path, notes: Notes, refusing: dict[str, int], code: int
 ) -> None:
-    pipeline = Pipeline(tmp_path)
-    pipeline.drop("a.in")
-    file = ClaimedFile(pipeline.inbox / "a.in", pipeline.inbox / "a.in_proc")
-    with pipeline.board() as board:
-        holder = board.join("proc", "night", "here", 1, "xpoll")
-        assert claim_file(file, board, holder)
+    put(tmp_path, "a.in", "b.in")
+    refusing["a.in"] = code
+    watch = Watch(10.0, 10.0)
+    watch.look([wanted(tmp_path)], 0.0)
+    assert [one.original.name for one in claim_files(watch, "_proc", notes, HOLDER)] == ["b.in"]
+    assert not watch.unreadable
+    assert watch.refused == {tmp_path / "a.in": (os.strerror(code), 0.0)}
+    assert list(notes.held) == [tmp_path / "b.in_proc"]
+    watch.look([wanted(tmp_path)], REFUSED_REST - 1)
+    assert claim_files(watch, "_proc", notes, HOLDER) == ()
+    assert watch.refused == {tmp_path / "a.in": (os.strerror(code), 0.0)}, "it rests"
+    refusing.clear()
+    watch.look([wanted(tmp_path)], REFUSED_REST)
+    assert [one.original.name for one in claim_files(watch, "_proc", notes, HOLDER)] == ["a.in"]
+    assert not watch.refused
 
-        def killed(final: Path, hidden: Path) -> None:
-            if recorded:
-                board.move_file(holder, file.claimed, final, hidden)
-            if removed:
-                file.claimed.unlink()
-            raise Killed
 
-        with pytest.raises(Killed):
-            move_file(file, elsewhere, killed)
-    with pipeline.board() as board:
-        board.reap()
-        assert board.held(holder)[1] == []
-    ends = [tmp_path / "in" / "a.in", elsewhere / "a.in_proc"]
-    assert [one for one in ends if one.exists()] == [tmp_path / where]
-    assert (tmp_path / where).read_text() == "a.in"
+def test_a_refused_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    put(tmp_path, "a.in")
+    watch = Watch(10.0, 10.0)
+    watch.look([wanted(tmp_path)], 0.0)
+    watch.refuse(tmp_path / "a.in", "Operation not permitted")
+    watch.queues.clear()
+    (tmp_path / "a.in").unlink()
+    watch.look([wanted(tmp_path)], 1.0)
+    assert not watch.refused
+
+
+def test_a_name_that_is_too_long_in_work_costs_the_board_nothing(tmp_path: Path) -> None:
+    name = f"{'a' * 249}.in"
+    put(tmp_path, name, "b.in")
+
+    class Counting(Notes):
+        calls = 0
+
+        def note_file(self, holder: int, original: Path, claimed: Path) -> None:
+            self.calls += 1
+            super().note_file(holder, original, claimed)
+
+    board, watch = Counting(), Watch(10.0, 10.0)
+    watch.look([wanted(tmp_path, maxtargs=5)], 0.0)
+    assert [one.original.name for one in claim_files(watch, "_proc", board, HOLDER)] == ["b.in"]
+    assert watch.refused == {tmp_path / name: ("File name too long", 0.0)}
+    assert board.calls == 1
+
+
+def test_a_directory_that_is_gone_meanwhile_is_told(
+    tmp_path: Path, notes: Notes, refusing: dict[str, int]
+) -> None:
+    put(tmp_path / "in", "a.in", "b.in")
+    watch = Watch(10.0, 10.0)
+    watch.look([wanted(tmp_path / "in")], 0.0)
+    refusing["a.in"] = errno.ESTALE
+
+    class Removing(Notes):
+        def note_file(self, holder: int, original: Path, claimed: Path) -> None:
+            (tmp_path / "in").rename(tmp_path / "away")
+
+    assert claim_files(watch, "_proc", Removing(), HOLDER) == ()
+    assert list(watch.unreadable) == [tmp_path / "in"]
+
+
+def test_a_board_that_does_not_answer_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    put(tmp_path, "a.in")
+
+    class Silent(Notes):
+        def note_file(self, holder: int, original: Path, claimed: Path) -> None:
+            raise Unavailable("no answer")
+
+    watch = Watch(10.0, 10.0)
+    watch.look([wanted(tmp_path)], 0.0)
+    with pytest.raises(Unavailable):
+        claim_files(watch, "_proc", Silent(), HOLDER)
+    assert os.listdir(tmp_path) == ["a.in"]
+
+
+def test_no_more_than_the_environment_of_a_command_takes(
+    tmp_path: Path, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FILE_MAXTARGS is what is wanted at most; the next event has the rest."""
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 17)
+    put(tmp_path, *(f"{number:0200}.in" for number in range(300)))
+    watch = Watch(10.0, 10.0)
+    watch.look([wanted(tmp_path, maxtargs=1000)], 0.0)
+    events = []
+    while found := claim_files(watch, "_proc", notes, HOLDER):
+        events.append(sum(len(os.fsencode(one.claimed)) + 18 for one in found))
+    assert len(notes.held) == 300
+    assert len(events) > 1
+    assert max(events) <= (1 << 17) // 4
 
 
 # The disk guard

@@ -3,6 +3,7 @@ blackboard")."""
 
 import os
 import re
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -143,15 +144,21 @@ def test_what_the_process_manager_does(
         monkeypatch.setenv(name, value)
     pipeline.resource("", ENTRIES + "XPOLL_STATE.00 = OSF_DONE\n")
     wait = ("-p", "night", "--wait", str(PATIENCE))
-    assert "started proc on night: holder 1, pid " in command(manage.start, "night", "proc")
-    pipeline.wait_for_state("idle")
-    command(manage.suspend, *wait)
-    pipeline.post("o1")
-    assert (pipeline.processes()[0].state, pipeline.letters()) == ("suspended", {"o1": "w_"})
-    command(manage.resume, *wait)
-    wait_for(lambda: pipeline.letters() == {"o1": "cw"})
-    command(manage.halt, *wait)
-    assert [one.state for one in pipeline.processes()] == ["halted"]
+    said = command(manage.start, "night", "proc")
+    assert "started proc on night: holder 1, pid " in said
+    try:
+        pipeline.wait_for_state("idle")
+        command(manage.suspend, *wait)
+        pipeline.post("o1")
+        assert (pipeline.processes()[0].state, pipeline.letters()) == ("suspended", {"o1": "w_"})
+        command(manage.resume, *wait)
+        wait_for(lambda: pipeline.letters() == {"o1": "cw"})
+        command(manage.halt, *wait)
+        assert [one.state for one in pipeline.processes()] == ["halted"]
+    except BaseException:
+        # It would go on by itself.
+        os.kill(pipeline.processes()[0].pid, signal.SIGKILL)
+        raise
 
 
 def test_a_process_that_died_without_a_word(site: BoardSite, command: Command) -> None:

@@ -53,6 +53,9 @@ def test_a_copy_that_waits_for_its_turn_and_is_ended_leaves_the_state_file_alone
         pipeline.wait(lambda: (pipeline.directory / "begun").exists())
         with pipeline.running() as other:
             pipeline.wait(lambda: pipeline.inboxed() == ["a.in_proc", "b.in_proc"])
+            # It has asked for its turn by now, or is about to.
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(0.3)
             assert stop(other).exit == 0
         assert pipeline.inboxed() == ["a.in_proc", "b.in"]
         (pipeline.directory / "go").touch()

@@ -80,7 +80,28 @@ CREATE TABLE opusFile (
 CREATE INDEX opusFile_claimed ON opusFile (claimed)
 """
 
-STEPS = (_BOARD,)
+# opusFile.mark: the path of `claimed`, or a hash of it where that is longer than a key may be;
+# spare: a second copy, to be removed; due: the file's name when FILE_ACTION is due for it (see
+# server/opus/file_claims.py).
+_FILES = """
+DROP INDEX opusFile_claimed;
+ALTER TABLE opusFile RENAME TO opusFileBefore;
+CREATE TABLE opusFile (
+    holder_id BIGINT NOT NULL REFERENCES opusProcess (holder_id),
+    mark TEXT NOT NULL,
+    claimed TEXT NOT NULL,
+    original TEXT NOT NULL,
+    spare TEXT,
+    due TEXT,
+    PRIMARY KEY (holder_id, mark)
+);
+CREATE INDEX opusFile_mark ON opusFile (mark);
+INSERT INTO opusFile (holder_id, mark, claimed, original)
+    SELECT holder_id, claimed, claimed, original FROM opusFileBefore;
+DROP TABLE opusFileBefore
+"""
+
+STEPS = (_BOARD, _FILES)
 """What leads from each version to the next."""
 
 VERSION = len(STEPS)
@@ -119,10 +140,13 @@ def migrate(database: Database) -> None:
         database.change("INSERT INTO opusVersion (version) VALUES (?)", VERSION)
 
 
-def path_id_of(database: Database, directory: str) -> int:
-    """The number of the board of the path whose entries are in `directory`, made if missing."""
+def path_id_of(database: Database, directory: str, former: str) -> int:
+    """The number of the board of the path whose entries are in `directory`, made if missing.
+
+    `former`: what the directory may have been called when its board was begun.
+    """
     sql = "SELECT path_id FROM opusPath WHERE directory = ?"
-    row = database.row(sql, directory)
+    row = database.row(sql, directory) or database.row(sql, former)
     if row is None:
         with database.write():
             database.change(

@@ -1,36 +1,29 @@
-"""Files that wake a process: finding and claiming them, and what becomes of them after (OPUS,
-"Process resource files"; seed 004).
+"""Files that wake a process: finding and claiming them (OPUS, "Process resource files"; seed 004).
 
 A file is claimed by adding FILE_PROCESSING to its name, a rename that fails where that name is
 taken: of any number of copies of a process, on any hosts, one gets it, and nothing is overwritten.
 The board is told before the rename, so that the claim of a process that dies can be returned.
-
-Nothing that stands where a file goes afterwards is overwritten either: the file then gets the time
-into its name, before the suffix.
 """
 
-import ctypes
 import errno
 import os
 import re
-import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from fnmatch import translate
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from mirror.disk import flush, told
-from mirror.errors import LocalError
 from server.opus.events import ClaimedFile
+from server.opus.moving import rename_new
 
-_NOREPLACE = 1
-_AT_FDCWD = -100
-_NO_SUCH_CALL = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+REFUSED_REST = 60.0
+"""Seconds after which a file that could not be renamed is tried again, at least: each try costs
+the board two transactions, and there may be thousands of such files."""
+
+_OF_THE_WHOLE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+_ALL_ARGUMENTS = 6 << 20  # what Linux takes at most, whatever the limit of the stack
 
 
 class FileClaims(Protocol):
@@ -71,16 +64,26 @@ class Wanted:
         ]
 
 
-def find_files(directory: Path, searches: Sequence[Wanted]) -> list[list[str]]:
+def find_files(
+    directory: Path, searches: Sequence[Wanted], broken: dict[str, str] | None = None
+) -> list[list[str]]:
     """The names of the files of a directory that each search wants, sorted; one look for all.
 
-    Raises OSError where the directory cannot be read.
+    What nobody can say of whether it is a file, as a symbolic link to itself, is none; `broken`
+    gets its name and the reason. Raises OSError where the directory cannot be read.
     """
     with os.scandir(directory) as entries:
         there = {entry.name: entry for entry in entries}
-    return [
-        sorted(name for name in search.of(there) if there[name].is_file()) for search in searches
-    ]
+
+    def is_file(name: str) -> bool:
+        try:
+            return there[name].is_file()
+        except OSError as error:
+            if broken is not None:
+                broken[name] = error.strerror or str(error)
+            return False
+
+    return [sorted(filter(is_file, search.of(there))) for search in searches]
 
 
 @dataclass(slots=True)
@@ -90,6 +93,7 @@ class Watch:
 
     `every`: seconds after which directories are read again though there is work. `passed`: files
     that were left as they were, and when (monotonic); they are not looked at for `rest` seconds.
+    `refused`: files that cannot be had, each with the reason, and when it was tried.
     """
 
     every: float
@@ -99,6 +103,7 @@ class Watch:
     looked: float = float("-inf")
     unreadable: dict[Path, str] = field(default_factory=dict)
     taken: list[Path] = field(default_factory=list)
+    refused: dict[Path, tuple[str, float]] = field(default_factory=dict)
 
     def look(self, searches: Sequence[Wanted], now: float) -> None:
         """Read the directories, if nothing is left of the last look or it is too old.
@@ -117,6 +122,7 @@ class Watch:
         groups: dict[Path, list[Wanted]] = {}
         for search in searches:
             groups.setdefault(search.directory, []).append(search)
+        self.refused = {path: why for path, why in self.refused.items() if path.parent in groups}
         found: dict[int, deque[str]] = {}
         for directory, group in groups.items():
             for search, names in zip(group, self._names(directory, group), strict=True):
@@ -127,16 +133,39 @@ class Watch:
         """The searches that have found something, in their order."""
         return ((wanted, names) for wanted, names in self.queues if names)
 
+    def refuse(self, path: Path, why: str) -> None:
+        """A file cannot be had; it is not looked at for `REFUSED_REST` seconds."""
+        self.refused[path] = why, self.looked
+
     def _names(self, directory: Path, group: Sequence[Wanted]) -> list[list[str]]:
+        broken: dict[str, str] = {}
         try:
-            found = find_files(directory, group)
+            found = find_files(directory, group, broken)
         except OSError as error:
             self.unreadable[directory] = error.strerror or str(error)
             return [[] for _ in group]
-        if not self.passed:
+        resting = self._still_refused(directory, {name for names in found for name in names})
+        for name, why in broken.items():
+            self.refuse(directory / name, why)
+        if not self.passed and not resting:
             return found
         place = os.path.join(directory, "")
-        return [[name for name in names if place + name not in self.passed] for names in found]
+        return [
+            [name for name in names if place + name not in self.passed and name not in resting]
+            for names in found
+        ]
+
+    def _still_refused(self, directory: Path, there: set[str]) -> set[str]:
+        """Forget what is no longer there; the names that are not to be tried again yet."""
+        old = [path for path in self.refused if path.parent == directory]
+        for path in old:
+            if path.name not in there:
+                del self.refused[path]
+        return {
+            path.name
+            for path in old
+            if path in self.refused and self.looked - self.refused[path][1] < REFUSED_REST
+        }
 
 
 # Claiming
@@ -145,187 +174,91 @@ class Watch:
 def claim_files(
     watch: Watch, processing: str, board: FileClaims, holder: int
 ) -> tuple[ClaimedFile, ...]:
-    """Claim files of the first search that has any; at most as many as it takes an event.
+    """Claim files of the first search that has any; at most as many as it takes an event, and as
+    fit into the environment of a command.
 
     Files that another process was faster to claim, or whose name in work is taken, are passed
-    over. Where none can be renamed the reason is added to `watch.unreadable`.
+    over. One that cannot be renamed is added to `watch.refused`; where none can, the reason is
+    added to `watch.unreadable`. Raises Unavailable where the board does not answer.
     """
     for wanted, names in watch.waiting():
         claimed: list[ClaimedFile] = []
+        room = environment_room()
         while names and len(claimed) < wanted.maxtargs:
-            path = wanted.directory / names.popleft()
+            path = wanted.directory / names[0]
             file = ClaimedFile(path, path.with_name(path.name + processing))
-            try:
-                if claim_file(file, board, holder):
-                    claimed.append(file)
-                elif os.path.lexists(file.original) and os.path.lexists(file.claimed):
-                    watch.taken.append(file.original)
-            except LocalError as error:
-                board.forget_file(holder, file.claimed)
-                watch.unreadable[wanted.directory] = str(error)
-                names.clear()
+            needed = variable_size("EVENT_NAME000000", str(file.claimed))
+            if claimed and needed > room:
+                break
+            names.popleft()
+            if _has_won(file, watch, names, board, holder):
+                claimed.append(file)
+                room -= needed
         if claimed:
             return tuple(claimed)
     return ()
 
 
+def _has_won(
+    file: ClaimedFile, watch: Watch, names: deque[str], board: FileClaims, holder: int
+) -> bool:
+    """Claim one file, and note why if it cannot be had; `names`: what else there is."""
+    path = file.original
+    try:
+        won = claim_file(file, board, holder)
+    except OSError as error:
+        why = error.strerror or str(error)
+        if _is_of_all(error, path.parent):
+            watch.unreadable[path.parent] = f"{path}: {why}"
+            names.clear()
+        else:
+            watch.refuse(path, why)
+        return False
+    watch.refused.pop(path, None)
+    if not won and os.path.lexists(path) and os.path.lexists(file.claimed):
+        watch.taken.append(path)
+    return won
+
+
 def claim_file(file: ClaimedFile, board: FileClaims, holder: int) -> bool:
-    """Claim one file; False where it is gone, or its name in work is taken."""
-    if not os.path.lexists(file.original) or os.path.lexists(file.claimed):
+    """Claim one file; False where it is gone, or its name in work is taken.
+
+    Raises OSError where it cannot be renamed, Unavailable where the board does not answer.
+    """
+    if not _is_there(file.original) or _is_there(file.claimed):
         return False
     board.note_file(holder, file.original, file.claimed)
-    if rename_new(file.original, file.claimed):
-        return True
-    board.forget_file(holder, file.claimed)
-    return False
-
-
-def return_file(file: ClaimedFile, board: FileClaims, holder: int) -> None:
-    """Give a claimed file its name back, as if nothing had been.
-
-    Where a new file has that name meanwhile, the old one gets the time into its own. Raises
-    LocalError.
-    """
-    if os.path.lexists(file.claimed):
-        _rename_free(file.claimed, file.original, "")
-    board.forget_file(holder, file.claimed)
-
-
-# After the command
-
-
-def add_suffix(file: ClaimedFile, suffix: str) -> Path:
-    """Give a file in work `suffix` in place of the processing suffix; returns its new path.
-
-    Raises LocalError.
-    """
-    return _rename_free(file.claimed, file.original, suffix)
-
-
-def move_file(
-    file: ClaimedFile, directory: Path, commit: Callable[[Path, Path], None]
-) -> tuple[Path, Path]:
-    """Move a file in work into a directory, made if missing, with its processing suffix.
-
-    To another file system it is copied and flushed under a hidden name; then `commit(final,
-    hidden)` is called, to record that from now on the copy is the file, what was claimed is
-    removed, and the copy gets its name. Returns its path, and the path that was recorded: the
-    claimed one, or the hidden one. Raises LocalError.
-    """
-    suffix = file.claimed.name.removeprefix(file.original.name)
-    target = directory / file.original.name
-    with told(directory):
-        os.makedirs(directory, exist_ok=True)
+    won = False
     try:
-        return _rename_free(file.claimed, target, suffix), file.claimed
-    except _OtherFileSystem:
-        pass
-    hidden = directory / f".{file.claimed.name}.{os.getpid()}.moving"
-    final = next(path for path in _names(target, suffix) if not os.path.lexists(path))
-    copy_durably(file.claimed, hidden)
-    commit(final, hidden)
-    with told(file.claimed):
-        os.unlink(file.claimed)
-    return _rename_free(hidden, target, suffix), hidden
+        won = rename_new(file.original, file.claimed)
+    finally:
+        if not won:
+            board.forget_file(holder, file.claimed)
+    return won
 
 
-def copy_durably(source: Path, target: Path) -> None:
-    """Copy a file with its times and mode, and flush it; what stood at `target` is replaced, and
-    on failure nothing is left there. Raises LocalError."""
+def _is_there(path: Path) -> bool:
+    """As os.path.lexists, but raises OSError for a name that none can have."""
     try:
-        with told(target):
-            shutil.copyfile(source, target)
-            shutil.copystat(source, target)
-        flush([target, target.parent])
-    except BaseException:
-        with suppress(OSError):
-            target.unlink()
-        raise
-
-
-class _OtherFileSystem(Exception):
-    """The two names are on two file systems."""
-
-
-def rename_new(source: Path, target: Path) -> bool:
-    """Rename a file unless `target` is there already, on any file system, in one step.
-
-    False where it is, or `source` is gone. Raises LocalError for any other reason.
-    """
-    try:
-        with told(source):
-            _rename(source, target)
-    except _Refused:
+        os.lstat(path)
+    except FileNotFoundError:
         return False
     return True
 
 
-class _Refused(Exception):
-    """The source is gone, or the target there."""
+def _is_of_all(error: OSError, directory: Path) -> bool:
+    """Whether no file of the directory can be renamed."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return not os.access(directory, os.W_OK | os.X_OK)
+    return error.errno in _OF_THE_WHOLE or not os.path.isdir(directory)
 
 
-def _rename_free(source: Path, target: Path, suffix: str) -> Path:
-    """Rename to the first name that is free; returns it."""
-    for path in _names(target, suffix):
-        with told(source):
-            try:
-                _rename(source, path)
-            except _Refused:
-                if os.path.lexists(source):
-                    continue
-                raise FileNotFoundError(errno.ENOENT, "it is gone", str(source)) from None
-        return path
-    raise AssertionError("there is always another name")
+def environment_room() -> int:
+    """Bytes that the items of one event may take in the environment of a command: a quarter of what
+    the system gives to that and to the arguments, as others have something there too."""
+    return min(max(os.sysconf("SC_ARG_MAX"), 1 << 17), _ALL_ARGUMENTS) // 4
 
 
-def _names(target: Path, suffix: str) -> Iterator[Path]:
-    """The names that a file may get: its own, then with the time, always a later one."""
-    yield target.with_name(target.name + suffix)
-    while True:
-        time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-        yield target.with_name(f"{target.name}.{time}{suffix}")
-
-
-def _rename(source: Path, target: Path) -> None:
-    """Rename; raises _Refused, _OtherFileSystem, or OSError."""
-    try:
-        if not _system_rename(source, target):
-            # Where the system, or a network file system, has no such call, a second name does it:
-            # it too can be made by one process only.
-            os.link(source, target, follow_symlinks=False)
-            os.unlink(source)
-    except (FileExistsError, FileNotFoundError) as error:
-        if isinstance(error, FileNotFoundError) and not os.path.lexists(target.parent):
-            raise
-        raise _Refused from None
-    except OSError as error:
-        if error.errno == errno.EXDEV:
-            raise _OtherFileSystem from None
-        raise
-
-
-def _system_rename(source: Path, target: Path) -> bool:
-    """renameat2(2), which Python does not have; False where the system has none either."""
-    call = _renameat2()
-    if call is None:
-        return False
-    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _NOREPLACE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _NO_SUCH_CALL:
-        return False
-    raise OSError(code, os.strerror(code), str(target))
-
-
-@cache
-def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is not None:
-        call.argtypes = (
-            ctypes.c_int,
-            ctypes.c_char_p,
-            ctypes.c_int,
-            ctypes.c_char_p,
-            ctypes.c_uint,
-        )
-    return call
+def variable_size(name: str, value: str) -> int:
+    """What a variable takes of that, in bytes: its text, with `=` and the end, and a pointer."""
+    return len(name) + len(os.fsencode(value)) + 10

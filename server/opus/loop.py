@@ -2,10 +2,9 @@
 how it is (OPUS, "Process resource files"; seed 004).
 """
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from formats.outcomes import CHECK_FILE, FILE_ACTION
 from formats.path_file import PathFile
 from formats.resolution import environment_of, resolve
 from formats.resource_file import ResourceFile, split_command
-from mirror.disk import told
 from mirror.errors import ConfigError, LocalError, MirrorError
 from server.blackboard import Blackboard
 from server.database import Unavailable
@@ -31,16 +29,13 @@ from server.opus.outcome import (
 from server.opus.process_log import ProcessLog, one_line
 from server.opus.run_command import PASSWORD_FD, NotNowError, Signals, run_command
 from server.opus.settle import Settlement
+from server.opus.state_file import own_state_file, text_of
 from server.opus.waking import Sources, sources_of
 
 LOOK = 5.0
 """Seconds, at most, between two looks at what was asked of a process that waits."""
 
 WENT_ABSENT = 1
-LONGEST_STATES = 1 << 20
-"""Bytes of EVENT_STATE_FILE that are read."""
-
-_LOCK_LOOK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +275,7 @@ class Process:
     def _judged(self, status: int, items: int, states: Path | None) -> list[Verdict]:
         """A verdict for each item; for an event without items one too."""
         if items and self.rules.checks_file(status):
-            return verdicts(self.rules, item_statuses(_text_of(states), items))
+            return verdicts(self.rules, item_statuses(text_of(states), items))
         if self.rules.checks_file(status):
             return [Verdict({})]
         return [self.rules.verdict(status)] * max(items, 1)
@@ -332,58 +327,13 @@ class Process:
         if self.once:
             self.sources.watch.passed[str(file)] = self.clock().monotonic
 
-    @contextmanager
-    def _state_file(self) -> Iterator[Path | None]:
-        """EVENT_STATE_FILE, removed and held alone while a command may write it.
-
-        Copies of a process have the same one: where CHECK_FILE is used they take turns.
-        """
+    def _state_file(self) -> AbstractContextManager[Path | None]:
+        """EVENT_STATE_FILE, where there is a CHECK_FILE that needs it."""
         name, home = self.given.get("EVENT_STATE_FILE"), self.given.get("OPUS_HOME_DIR")
         if CHECK_FILE not in self.resource.states.values() or not name:
-            yield None
-            return
+            return nullcontext()
         if not home and not os.path.isabs(name):
             raise ConfigError(
                 [f"OPUS_HOME_DIR: required, the directory of EVENT_STATE_FILE {name}"]
             )
-        file = Path(os.path.abspath(os.path.join(home or "", name)))
-        with _alone(file.with_name(f".{file.name}.lock"), self.signals) as held:
-            if held:
-                with told(file):
-                    file.unlink(missing_ok=True)
-            yield file if held else None
-
-
-@contextmanager
-def _alone(path: Path, signals: Signals) -> Iterator[bool]:
-    """Hold a file's lock, waiting for it until the process is to end; whether it is held."""
-    with told(path):
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        held = False
-        while not (held or signals.reason):
-            held = _locked(path, file)
-            if not held:
-                signals.wait(_LOCK_LOOK)
-        yield held
-    finally:
-        os.close(file)
-
-
-def _locked(path: Path, file: int) -> bool:
-    """Whether the lock of an opened file could be had at once."""
-    try:
-        with told(path):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _text_of(states: Path | None) -> str:
-    """What the command has written; nothing if it has written nothing."""
-    try:
-        with open(states or os.devnull, "rb") as file:
-            return file.read(LONGEST_STATES).decode("utf-8", "replace")
-    except OSError:
-        return ""
+        return own_state_file(Path(os.path.abspath(os.path.join(home or "", name))), self.signals)

@@ -1,15 +1,17 @@
 """The processes of a path on its blackboard: who there is, in what state, what it holds.
 
-A process that is dead (see server/opus/liveness.py) is absent, whatever it said last.
+A process that is dead (see server/opus/liveness.py) is absent, whatever it said last. One that
+is not on the board any more, because the board was replaced by a copy or begun anew, joins again by
+itself, under a new number; whoever joined goes on calling it by the first one.
 """
 
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote_to_bytes
 
 from mirror.errors import ConfigError
 from server.catalogue import utc_now
@@ -17,7 +19,8 @@ from server.database import Database, Row, Unavailable, connect
 from server.opus import liveness
 from server.opus.board_records import STATES, WISHES, Process
 from server.opus.board_schema import lock_board, migrate, path_id_of
-from server.site import Place
+from server.opus.liveness import Life
+from server.site import Place, SqliteFile
 
 _STALE = 1.0
 """Seconds after which a server is asked whether the connection to it still works."""
@@ -28,11 +31,39 @@ SELECT holder_id, name, path_name, host, pid, state, since, working_on, started,
 FROM opusProcess"""
 
 
-class ProcessBoard:
-    """The board of one path, as far as it is about processes. One thread at a time."""
+@dataclass(slots=True)
+class _Joined:
+    """A process that joined here: what was given, what it said last, and its present number."""
 
-    def __init__(self, place: Place, directory: Path, key: str) -> None:
+    name: str
+    path: str
+    host: str
+    pid: int
+    command: str
+    started: str
+    token: str = ""
+    number: int = 0
+    state: str = "idle"
+    working_on: str | None = None
+
+    def is_of(self, row: Row | None) -> bool:
+        return row is not None and row[1:5] + row[8:9] + row[11:12] == (
+            self.name, self.path, self.host, self.pid, self.started, self.token,
+        )  # fmt: skip
+
+
+class ProcessBoard:
+    """The board of one path, as far as it is about processes. One thread at a time.
+
+    `ended`: whether this process is to end, asked while others write.
+    """
+
+    def __init__(
+        self, place: Place, directory: Path, key: str, ended: Callable[[], bool] = lambda: False
+    ) -> None:
         self.directory = directory
+        self._ended = ended
+        self._joined: dict[int, _Joined] = {}
         self.host = socket.gethostname()
         self._place = place
         self._key = key
@@ -61,20 +92,12 @@ class ProcessBoard:
         It lives until `hold_alive` ends or the board is closed, or this process ends. Rows of
         dead processes of the same name that hold nothing any more are removed.
         """
-        file = self._own_lock_file()
-        word, now = liveness.word_of(file), utc_now()
+        joined = _Joined(name, path, host, pid, _shown(command), utc_now())
         with self._write() as database:
             self._sweep(database, name)
-            row = database.row(
-                """INSERT INTO opusProcess (path_id, name, path_name, host, pid, command, token,
-                    state, gone, since, started) VALUES (?, ?, ?, ?, ?, ?, ?, 'idle', 0, ?, ?)
-                RETURNING holder_id""",
-                self._path_id, name, path, host, pid, _shown(command), word, now, now,
-            )  # fmt: skip
-            assert row
-            # Before anybody sees the row: who looked too early would take it for dead.
-            liveness.hold(file, int(row[0]))
-        return int(row[0])
+            self._enter(database, joined)
+        self._joined[joined.number] = joined
+        return joined.number
 
     @contextmanager
     def hold_alive(self, holder: int) -> Iterator[None]:
@@ -82,8 +105,9 @@ class ProcessBoard:
         try:
             yield
         finally:
+            joined = self._joined.pop(holder, None)
             if self._lock_file is not None:
-                liveness.let_go(self._lock_file, holder)
+                liveness.let_go(self._lock_file, joined.number if joined else holder)
 
     def alive_descriptor(self) -> int:
         """The descriptor whose locks show who lives: a command that inherits it keeps the process
@@ -98,12 +122,15 @@ class ProcessBoard:
         before = self._process(holder)
         if before[5] == state and before[7] == working_on:
             return
-        since = before[6] if before[5] == state else utc_now()
         with self._write() as database:
+            before = self._own(database, holder)
+            since = before[6] if before[5] == state else utc_now()
             database.change(
                 "UPDATE opusProcess SET state = ?, working_on = ?, since = ? WHERE holder_id = ?",
-                state, working_on, since, holder,
+                state, working_on, since, before[0],
             )  # fmt: skip
+        if holder in self._joined:
+            self._joined[holder].state, self._joined[holder].working_on = state, working_on
 
     def wishes(self, holder: int) -> str | None:
         """What was asked of the process last: halt, suspend, resume, or None."""
@@ -114,8 +141,8 @@ class ProcessBoard:
         """Ask something of a process. Raises ConfigError if there is no such process or wish."""
         if wish not in WISHES:
             raise ConfigError([f"{wish}: a wish expected, one of {', '.join(WISHES)}"])
-        self._process(holder)
         with self._write() as database:
+            holder = self._own(database, holder)[0]
             database.change("UPDATE opusProcess SET wish = ? WHERE holder_id = ?", wish, holder)
 
     def processes(self) -> list[Process]:
@@ -131,60 +158,45 @@ class ProcessBoard:
         """The last words of a process: it ends as halted, or absent."""
         self.report(holder, state, None)
         with self._write() as database:
+            holder = self._own(database, holder)[0]
             database.change("UPDATE opusProcess SET gone = 1 WHERE holder_id = ?", holder)
-
-    # Files
-
-    def note_file(self, holder: int, original: Path, claimed: Path) -> None:
-        """Say, before it is done, that the process renames a file to claim it."""
-        with self._write() as database:
-            database.change(
-                """INSERT INTO opusFile (holder_id, claimed, original) VALUES (?, ?, ?)
-                ON CONFLICT (holder_id, claimed) DO UPDATE SET original = excluded.original""",
-                holder, kept_path(claimed), kept_path(original),
-            )  # fmt: skip
-
-    def move_file(self, holder: int, claimed: Path, original: Path, copy: Path) -> None:
-        """Say that from now on `copy` is what is claimed, to be called `original` in the end.
-
-        In one step: whoever returns the claims of the dead sees one of the two.
-        """
-        with self._write() as database:
-            database.change(
-                "DELETE FROM opusFile WHERE holder_id = ? AND claimed = ?",
-                holder, kept_path(claimed),
-            )  # fmt: skip
-            database.change(
-                "INSERT INTO opusFile (holder_id, claimed, original) VALUES (?, ?, ?)",
-                holder, kept_path(copy), kept_path(original),
-            )  # fmt: skip
-
-    def forget_file(self, holder: int, claimed: Path) -> None:
-        """Say, after it was done, that the outcome was applied or the claim not won."""
-        with self._write() as database:
-            database.change(
-                "DELETE FROM opusFile WHERE holder_id = ? AND claimed = ?",
-                holder,
-                kept_path(claimed),
-            )
-
-    def _files(self, holder: int) -> list[tuple[Path, Path]]:
-        sql = "SELECT original, claimed FROM opusFile WHERE holder_id = ? ORDER BY claimed"
-        return [(_path(row[0]), _path(row[1])) for row in self._read(sql, holder)]
 
     # The connection
 
     def _connected(self) -> Database:
-        database, idle = self._database, time.monotonic() - self._used
-        # Processes wait for days between two events; meanwhile the server may have been away.
-        if database and database.kind == "postgres" and idle > _STALE and not database.alive():
+        idle = time.monotonic() - self._used
+        # Processes wait for days between two events; meanwhile the server may have been away. To
+        # look at a file costs nothing.
+        asked = self._database and (self._database.kind == "sqlite" or idle > _STALE)
+        if self._database and asked and not self._database.alive():
             self._break()
         self._used = time.monotonic()
         if self._database is None:
-            self._database = connect(self._place, create=True)
-            migrate(self._database)
-            self._path_id = path_id_of(self._database, self._key)
+            self._database = self._connect()
         return self._database
+
+    def _connect(self) -> Database:
+        if self._path_id and isinstance(self._place, SqliteFile):
+            # Whoever brings back a copy may not have finished; a new one would be in the way.
+            size = 0
+            with suppress(OSError):
+                size = self._place.path.stat().st_size
+            if not size:
+                raise Unavailable(
+                    f"blackboard {self._place.path}: it is gone; bring back a copy of it, or let"
+                    " osf create or osf post begin a new one"
+                )
+        return self._opened()
+
+    def _opened(self) -> Database:
+        database = connect(self._place, create=True, noun="blackboard", ended=self._ended)
+        try:
+            migrate(database)
+            self._path_id = path_id_of(database, self._key, str(self.directory))
+        except BaseException:
+            database.close()
+            raise
+        return database
 
     def _break(self) -> None:
         if self._database:
@@ -211,11 +223,66 @@ class ProcessBoard:
         with self._connection() as database:
             return database.rows(sql, *values)
 
+    def _number(self, holder: int) -> int:
+        """The present number of a process that joined here; any other number as it is."""
+        joined = self._joined.get(holder)
+        return joined.number if joined else holder
+
     def _process(self, holder: int) -> Row:
-        rows = self._read(f"{_SELECT} WHERE path_id = ? AND holder_id = ?", self._path_id, holder)
-        if not rows:
+        """The row of a process."""
+        with self._connection() as database:
+            row = self._row_of(database, holder)
+            joined = self._joined.get(holder)
+            if row and (joined is None or joined.is_of(row)):
+                return row
+        with self._write() as database:
+            return self._own(database, holder)
+
+    def _own(self, database: Database, holder: int) -> Row:
+        """The row of a process, in a transaction that may write; made anew if it joined here and
+        is not on the board any more."""
+        row, joined = self._row_of(database, holder), self._joined.get(holder)
+        if joined and not joined.is_of(row):
+            before = joined.number
+            self._enter(database, joined)
+            if before != joined.number:
+                liveness.let_go(self._own_lock_file(), before)
+            row = self._row_of(database, holder)
+        if row is None:
             raise ConfigError([f"process {holder}: there is none of this number on the board"])
-        return rows[0]
+        return row
+
+    def _row_of(self, database: Database, holder: int) -> Row | None:
+        return database.row(
+            f"{_SELECT} WHERE path_id = ? AND holder_id = ?", self._path_id, self._number(holder)
+        )
+
+    def _enter(self, database: Database, joined: _Joined) -> None:
+        """Make the row of a process, and hold its byte."""
+        file, now = self._own_lock_file(), utc_now()
+        joined.token = liveness.token_of(file, joined.host, joined.pid)
+        others = {
+            number
+            for first, one in self._joined.items()
+            if one is not joined
+            for number in (first, one.number)
+        }
+        while True:
+            row = database.row(
+                """INSERT INTO opusProcess (path_id, name, path_name, host, pid, command, token,
+                    state, working_on, gone, since, started)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?) RETURNING holder_id""",
+                self._path_id, joined.name, joined.path, joined.host, joined.pid, joined.command,
+                joined.token, joined.state, joined.working_on, now, joined.started,
+            )  # fmt: skip
+            assert row
+            number = int(row[0])
+            # Before anybody sees the row: who looked too early would take it for dead.
+            if number not in others and liveness.hold(file, number):
+                joined.number = number
+                return
+            # A process of a board that is no more has this number still.
+            database.change("DELETE FROM opusProcess WHERE holder_id = ?", number)
 
     def _own_lock_file(self) -> int:
         if self._lock_file is None:
@@ -242,20 +309,14 @@ def _process_of(row: Row, witness: liveness.Witness) -> Process:
     holder, name, path, host, pid, state, since, working_on, started, command, wish, word, gone = (
         row
     )
-    if not gone and witness.dead(holder, word):
+    life = Life.LIVES if gone else witness.judge(holder, word)
+    if life is Life.DEAD:
         state = "absent"
+    elif life is Life.COMMAND:
+        working_on = f"{working_on or 'an event'}, its command alone"
     return Process(holder, name, path, host, pid, state, since, working_on, started, command, wish)
 
 
 def _shown(text: str) -> str:
     # Names of files may be of bytes that no database takes as text.
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "")
-
-
-def kept_path(path: Path) -> str:
-    """A path as the board keeps it: of any bytes, made absolute, in ASCII."""
-    return quote(os.fsencode(os.path.abspath(path)))
-
-
-def _path(text: str) -> Path:
-    return Path(os.fsdecode(unquote_to_bytes(text)))

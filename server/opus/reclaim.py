@@ -5,14 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mirror.disk import flush
+from mirror.disk import flush, told
 from mirror.errors import LocalError
 from server.catalogue import utc_now
 from server.database import Database, Row
 from server.opus import board_records as records
 from server.opus import liveness
 from server.opus.board_records import Entry, Key
-from server.opus.processes import ProcessBoard, kept_path
+from server.opus.file_claims import FileBoard, FileRow
+from server.opus.liveness import Life
 from server.store_lock import ConflictError
 
 REAPER = "reap"
@@ -55,7 +56,7 @@ def put_back(original: Path, claimed: Path) -> bool:
     return True
 
 
-class Reclaim(ProcessBoard):
+class Reclaim(FileBoard):
     """The board of one path, as far as it is about ending claims."""
 
     _titles: list[str]
@@ -66,14 +67,16 @@ class Reclaim(ProcessBoard):
         A stage that somebody has changed since the claim stays as it is. Raises ConflictError
         if the process has no claim on the entry.
         """
-        name = self._process(holder)[1]
+        self._process(holder)
         with self._write() as database:
+            number, name = self._own(database, holder)[:2]
             row = self._held_row(database, key)
-            if self._restore(database, holder, row, name) is None:
-                raise ConflictError(f"{key}: process {name} ({holder}) has no claim on it any more")
+            if self._restore(database, number, row, name) is None:
+                raise ConflictError(f"{key}: process {name} ({number}) has no claim on it any more")
 
     def held(self, holder: int) -> tuple[list[Entry], list[tuple[Path, Path]]]:
         """What a process has claimed: entries, and files as (original, claimed)."""
+        holder = self._number(holder)
         rows = self._read(
             f"""{SELECT_ENTRY} WHERE entry_id IN
                 (SELECT entry_id FROM osfClaim WHERE holder_id = ?) ORDER BY entry_id""",
@@ -84,18 +87,24 @@ class Reclaim(ProcessBoard):
         ]
         return entries, self._files(holder)
 
-    def reap(self) -> list[str]:
+    def reap(self, force: int | None = None) -> list[str]:
         """Return what dead processes have claimed; says what was returned, a line an item.
 
-        Any number may do this at once: each item is returned by one of them.
+        Any number may do this at once: each item is returned by one of them. `force`: a process
+        that somebody knows to be dead; raises ConfigError where there is none of this number,
+        ConflictError where it lives, or its command does.
         """
+        if force is not None:
+            self._bury(force)
         said: list[str] = []
-        for holder, name, host in self._dead():
+        for holder, name, host, life, _ in self._judged():
+            if life is not Life.DEAD:
+                continue
             who = f"process {name} ({holder}) on {host}"
             for entry in self.held(holder)[0]:
                 said += self._return_entry(holder, who, entry.key)
-            for original, claimed in self._files(holder):
-                said += self._return_file(holder, who, original, claimed, here=host == self.host)
+            for file in self.file_rows(holder):
+                said += self._return_file(holder, who, file, here=host == self.host)
             with self._write() as database:
                 database.change(
                     """UPDATE opusProcess SET state = 'absent', working_on = NULL, since = ?
@@ -104,19 +113,75 @@ class Reclaim(ProcessBoard):
                 )  # fmt: skip
         return said
 
-    def _dead(self) -> list[tuple[int, str, str]]:
-        """Number, name and host of the dead whose rows do not say so, or that hold something."""
+    def unreturned(self) -> list[str]:
+        """What `reap` leaves with processes that are dead, or may be, and why: a line a process."""
+        said = []
+        for holder, name, host, life, holds in self._judged():
+            if life is Life.COMMAND:
+                said.append(
+                    f"process {name} ({holder}) on {host} is dead, its command still runs; its"
+                    " items are returned when that has ended"
+                )
+            elif life is Life.UNKNOWN and holds:
+                said.append(
+                    f"claims of process {name} ({holder}) on {host} cannot be judged: its lock"
+                    f" file is not the one here, and only its own host could tell whether it"
+                    f" lives; reap --force {holder} returns them"
+                )
+        return said
+
+    def _judged(self) -> list[tuple[int, str, str, Life, bool]]:
+        """Number, name, host and life of all who do not say that they have ended, or that hold
+        something; and whether they do."""
         rows = self._read(
-            """SELECT holder_id, name, host, token FROM opusProcess p
-            WHERE path_id = ? AND (gone = 0 AND state <> 'absent'
-                OR EXISTS (SELECT 1 FROM osfClaim c WHERE c.holder_id = p.holder_id)
-                OR EXISTS (SELECT 1 FROM opusFile f WHERE f.holder_id = p.holder_id))
-            ORDER BY holder_id""",
+            """SELECT holder_id, name, host, token, holds FROM (
+                SELECT holder_id, name, host, token, path_id, gone, state,
+                    CASE WHEN EXISTS (SELECT 1 FROM osfClaim c WHERE c.holder_id = p.holder_id)
+                    OR EXISTS (SELECT 1 FROM opusFile f WHERE f.holder_id = p.holder_id)
+                    THEN 1 ELSE 0 END AS holds
+                FROM opusProcess p WHERE path_id = ?) q
+            WHERE gone = 0 AND state <> 'absent' OR holds = 1 ORDER BY holder_id""",
             self._path_id,
         )
         witness = liveness.Witness(self.directory)
         try:
-            return [(row[0], row[1], row[2]) for row in rows if witness.dead(row[0], row[3])]
+            return [
+                (row[0], row[1], row[2], witness.judge(row[0], row[3]), bool(row[4]))
+                for row in rows
+            ]
+        finally:
+            witness.close()
+
+    def _bury(self, holder: int) -> None:
+        """Somebody knows that a process is dead; if it is not, it joins again, claiming nothing."""
+        with self._write() as database:
+            row = self._own(database, holder)
+            witness = liveness.Witness(self.directory)
+            try:
+                life = witness.judge(row[0], row[11])
+            finally:
+                witness.close()
+            if life in (Life.LIVES, Life.COMMAND):
+                who = f"process {row[1]} ({row[0]}), pid {row[4]} on {row[3]},"
+                what = "lives; halt it" if life is Life.LIVES else "is dead, its command runs"
+                raise ConflictError(f"{who} {what}; nothing was returned")
+            database.change(
+                "UPDATE opusProcess SET token = ? WHERE holder_id = ?", liveness.FORCED, row[0]
+            )
+
+    def _claims_on(
+        self, database: Database, row: Row, stages: Iterable[str]
+    ) -> list[tuple[str, int, str, str, Life]]:
+        """Who has claimed these stages of an entry: stage, number, name, host, and life."""
+        wanted = set(stages)
+        rows = database.rows(
+            """SELECT c.stage, p.holder_id, p.name, p.host, p.token FROM osfClaim c
+            JOIN opusProcess p ON p.holder_id = c.holder_id WHERE c.entry_id = ? ORDER BY stage""",
+            row[0],
+        )
+        witness = liveness.Witness(self.directory)
+        try:
+            return [(*one[:4], witness.judge(one[1], one[4])) for one in rows if one[0] in wanted]
         finally:
             witness.close()
 
@@ -152,42 +217,29 @@ class Reclaim(ProcessBoard):
         )  # fmt: skip
         return {stage: (before, during) for stage, before, during in claimed}
 
-    def _return_file(
-        self, holder: int, who: str, original: Path, claimed: Path, *, here: bool
-    ) -> list[str]:
+    def _return_file(self, holder: int, who: str, file: FileRow, *, here: bool) -> list[str]:
+        if file.is_settled:
+            return []
         # Whoever notes a claim waits for the end of this transaction before it renames.
         with self._write() as database:
-            if self._claimed_by_the_living(database, claimed):
+            if self._claimed_by_the_living(database, file.mark):
                 return []
             try:
-                done = put_back(original, claimed)
+                with told(file.claimed):
+                    self._remove_spare(database, file)
+                done = put_back(file.original, file.claimed)
             except FileExistsError:
                 return [
-                    f"file {claimed}: kept as {who}, dead, left it: there is a new {original};"
-                    " reap again when that is done, or rename one of them"
+                    f"file {file.claimed}: kept as {who}, dead, left it: there is a new"
+                    f" {file.original}; reap again when that is done, or rename one of them"
                 ]
             except LocalError as error:
                 # Nobody else's items have to wait for it.
-                return [f"file {claimed}: kept as {who}, dead, left it: {error}"]
-            # On another host the directory may be one that is not there.
-            if done or here:
-                database.change(
-                    "DELETE FROM opusFile WHERE holder_id = ? AND claimed = ?",
-                    holder, kept_path(claimed),
-                )  # fmt: skip
-        return [f"file {original}: returned by {who}, dead"] if done else []
-
-    def _claimed_by_the_living(self, database: Database, claimed: Path) -> bool:
-        rows = database.rows(
-            """SELECT p.holder_id, p.token FROM opusFile f
-            JOIN opusProcess p ON p.holder_id = f.holder_id WHERE f.claimed = ?""",
-            kept_path(claimed),
-        )
-        witness = liveness.Witness(self.directory)
-        try:
-            return any(not witness.dead(*row) for row in rows)
-        finally:
-            witness.close()
+                return [f"file {file.claimed}: kept as {who}, dead, left it: {error}"]
+            due = self._settle_dead(database, holder, file, done=done, here=here)
+        if due:
+            return [f"file {due}: left by {who}, dead: its FILE_ACTION is due"]
+        return [f"file {file.original}: returned by {who}, dead"] if done else []
 
     # What changes an entry
 
