@@ -9,8 +9,6 @@ the process dies over, or gives back, is as it was before.
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from heapq import merge
-from itertools import islice
 from pathlib import Path
 
 from formats.path_file import OBSERVATIONS, PathFile
@@ -21,6 +19,7 @@ from mirror.errors import ConfigError
 from server.catalogue import utc_now
 from server.database import Database, Duplicate, Row
 from server.opus import board_records as records
+from server.opus import history
 from server.opus.board_records import (
     NO_DCF,
     STATES,
@@ -35,6 +34,8 @@ from server.opus.board_records import (
     check_stages,
     check_states,
 )
+from server.opus.liveness import Life
+from server.opus.matching import matching
 from server.opus.reclaim import OF_KEY, SELECT_ENTRY, Reclaim
 from server.site import Place, SqliteFile, read_server
 from server.store_lock import ConflictError
@@ -50,22 +51,22 @@ BOARD_FILE = ".blackboard.db"
 PAGE = 1000
 """Entries that are read at a time."""
 
-# After every text that can be a pattern, byte by byte.
-_LAST = "\U0010ffff"
-
-_AND_KEY = " AND dataset = ? AND data_id = ? AND dcf = ?"
-
 
 @contextmanager
 def open_blackboard(
-    paths: PathFile, environ: Mapping[str, str] = os.environ, *, create: bool = True
+    paths: PathFile,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    create: bool = True,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Iterator["Blackboard"]:
     """The blackboard of a path for the length of a `with`.
 
     It is a file below OPUS_OBSERVATIONS_DIR, which is made if it is missing; or, where the
     environment or the site configuration names a DS_DBSERVER, in that PostgreSQL. `create`:
-    begin one that is not there. Raises ConfigError for a path without a fit stage file or
-    directory, and where there is no board; Unavailable where the database does not answer.
+    begin one that is not there; `ended`: whether this process is to end, asked while it waits for
+    another one that writes. Raises ConfigError for a path without a fit stage file or directory,
+    and where there is no board; Unavailable where the database does not answer.
     """
     stages = read_stage_file(paths.stage_file())
     directory = _directory(paths, create=create)
@@ -74,7 +75,7 @@ def open_blackboard(
         raise ConfigError(
             [f"path {paths.name}: no blackboard at {place.path}; its first entry makes one"]
         )
-    board = Blackboard(place, directory, key, stages)
+    board = Blackboard(place, directory, key, stages, ended)
     try:
         yield board
     finally:
@@ -84,8 +85,11 @@ def open_blackboard(
 def board_place(directory: Path, environ: Mapping[str, str]) -> tuple[Place, str]:
     """The database that has the board of an OPUS_OBSERVATIONS_DIR, and the board's name in it."""
     server = read_server(environ)
-    # A file is the board of one path, and may be moved with its directory.
-    return (server, str(directory)) if server else (SqliteFile(directory / BOARD_FILE), ".")
+    # A file is the board of one path, and may be moved with its directory. In a server it is that
+    # of the directory, however this is spelt.
+    if server:
+        return server, os.path.realpath(directory)
+    return SqliteFile(directory / BOARD_FILE), "."
 
 
 def observations_of(paths: PathFile) -> Path:
@@ -117,8 +121,15 @@ class Blackboard(Reclaim):
     without case and kept as given.
     """
 
-    def __init__(self, place: Place, directory: Path, key: str, stages: StageFile) -> None:
-        super().__init__(place, directory, key)
+    def __init__(
+        self,
+        place: Place,
+        directory: Path,
+        key: str,
+        stages: StageFile,
+        ended: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(place, directory, key, ended)
         self.stages = stages
         self._titles = stages.titles()
 
@@ -201,7 +212,7 @@ class Blackboard(Reclaim):
         Read in pages: one that is made or changed meanwhile may be there or not.
         """
         wanted = wanted or Filter()
-        check_stages(self.stages, wanted.states)
+        self.check(wanted.states)
         given = {"data_id": wanted.data_id, "dcf": wanted.dcf}
         if wanted.dataset is not None and not set(wanted.dataset) & set("*?["):
             given["dataset"] = wanted.dataset
@@ -219,30 +230,52 @@ class Blackboard(Reclaim):
                     yield entry
 
     def update(self, key: Key, states: Mapping[str, str], process: str = "osf") -> Entry:
-        """Set the letters of stages. Raises ConflictError if there is no such entry."""
+        """Set the letters of stages. Raises ConflictError if there is no such entry.
+
+        A claim on one of them ends if its process is dead, or nobody can say whether it lives; a
+        living one goes on, and writes its own letters when it is done: see `claimants`.
+        """
         self.check(states)
         with self._write() as database:
             row = self._change(database, self._held_row(database, key), states, process, "updated")
+            ended = [
+                (row[0], stage)
+                for stage, *_, life in self._claims_on(database, row, states)
+                if life in (Life.DEAD, Life.UNKNOWN)
+            ]
+            database.change_many("DELETE FROM osfClaim WHERE entry_id = ? AND stage = ?", ended)
         return self._entry(row)
+
+    def claimants(self, key: Key, stages: Collection[str]) -> list[str]:
+        """Who has these stages of an entry in work, a line a stage."""
+        with self._connection() as database:
+            row = self._row(database, key)
+            claims = self._claims_on(database, row, stages) if row else []
+        return [
+            f"{stage}: held by process {name} ({number}) on {host}"
+            for stage, number, name, host, _ in claims
+        ]
 
     def delete(self, key: Key, process: str = "osf") -> None:
         """Remove an entry, even one in work. Raises ConflictError if there is no such entry."""
         with self._write() as database:
             self._remove(database, self._held_row(database, key), process)
 
-    def history(self, key: Key | None = None, limit: int = PAGE) -> list[History]:
-        """The last `limit` changes of an entry, or (None) of the board, the oldest first."""
-        of_key, values = ("", ()) if key is None else (_AND_KEY, tuple(key))
-        rows = self._read(
-            f"""SELECT at, host, process, dataset, data_id, dcf, stage, letter_before,
-                letter_after, what FROM osfHistory WHERE path_id = ?{of_key}
-            ORDER BY history_id DESC LIMIT ?""",
-            self._path_id, *values, limit,
-        )  # fmt: skip
-        return [
-            History(at, host, process, Key(*key), stage, before, after, what)
-            for at, host, process, *key, stage, before, after, what in reversed(rows)
-        ]
+    def history(self, of: Key | Filter | None = None, limit: int = PAGE) -> list[History]:
+        """The last `limit` changes, the oldest first: of an entry; of those with the names of a
+        filter, its dataset being a name and no glob; or (None) of the board."""
+        with self._connection() as database:
+            return history.changes(database, self._path_id, of, limit)
+
+    def prune(self, before: str) -> int:
+        """Remove the changes before a time (UTC) from the history; returns how many."""
+        removed = 0
+        while True:
+            with self._write() as database:
+                step = history.prune(database, self._path_id, before)
+            if not step:
+                return removed
+            removed += step
 
     # Claims
 
@@ -253,25 +286,28 @@ class Blackboard(Reclaim):
         limit: int,
         holder: int,
         skip: Collection[Key] = (),
+        after: int = 0,
     ) -> list[Entry]:
         """Claim at most `limit` entries that match, the oldest first, for the process `holder`.
 
         Returned as they are then: with the letters of `processing`. An entry that is claimed
-        for one of the same stages already is left out, and so are the keys of `skip`. To find none
-        costs no lock.
+        for one of the same stages already is left out, and so are the keys of `skip`, each of
+        which costs a look every time; and entries up to the number `after`, which cost nothing. To
+        find none costs no lock.
         """
         check_stages(self.stages, match.columns)
         self.check(processing)
         if not processing:
             raise ConfigError([f"OSF_TRIGGER{match.number}: OSF_PROCESSING.XX is missing"])
-        name = self._process(holder)[1]
+        self._process(holder)
         with self._connection() as database:
-            if not self._matching(database, match, processing, 1, skip):
+            if not matching(database, self._path_id, match, processing, 1, skip, after):
                 return []
         with self._write() as database:
-            rows = self._matching(database, match, processing, limit, skip)
+            number, name = self._own(database, holder)[:2]
+            rows = matching(database, self._path_id, match, processing, limit, skip, after)
             return [
-                self._entry(self._take(database, row, processing, holder, name)) for row in rows
+                self._entry(self._take(database, row, processing, number, name)) for row in rows
             ]
 
     def _take(
@@ -292,63 +328,18 @@ class Blackboard(Reclaim):
         """Write what became of a claimed entry, and end the claim, at once.
 
         Raises ConflictError, nothing written, if the process has no claim on it any more (the
-        entry was deleted meanwhile).
+        entry was deleted meanwhile, or the whole board replaced).
         """
         self.check(updates)
-        name = self._process(holder)[1]
+        self._process(holder)
         with self._write() as database:
+            number, name = self._own(database, holder)[:2]
             row = self._held_row(database, key)
-            if not self._end_claim(database, holder, row):
-                raise ConflictError(f"{key}: process {name} ({holder}) has no claim on it any more")
+            if not self._end_claim(database, number, row):
+                raise ConflictError(f"{key}: process {name} ({number}) has no claim on it any more")
             self._change(database, row, updates, name, "updated")
-
-    def _matching(
-        self,
-        database: Database,
-        match: OsfMatch,
-        processing: Mapping[str, str],
-        limit: int,
-        skip: Collection[Key],
-    ) -> list[Row]:
-        """The oldest entries that match and may be claimed."""
-        of_dcf = "" if match.dcf_number is None else " AND e.dcf = ?"
-        dcf = [match.dcf_number] if of_dcf else []
-        marks = ", ".join("?" * len(processing))
-        found = [
-            database.rows(
-                f"""{SELECT_ENTRY} e WHERE path_id = ?{of_dcf} AND pattern = ? AND NOT EXISTS (
-                    SELECT 1 FROM osfClaim c
-                    WHERE c.entry_id = e.entry_id AND c.stage IN ({marks}))
-                ORDER BY entry_id LIMIT ?""",
-                self._path_id, *dcf, pattern, *processing, limit + len(skip),
-            )
-            for pattern in self._patterns(database, match)
-            if records.fits(pattern, match.columns)
-        ]  # fmt: skip
-        wanted = (row for row in merge(*found) if Key(*row[1:4]) not in skip)
-        return list(islice(wanted, limit))
-
-    def _patterns(self, database: Database, match: OsfMatch) -> list[str]:
-        """The patterns there are of entries of the wanted type and DCF number, one look each."""
-        first, last = ("", _LAST)
-        if match.data_id is not None:
-            # A pattern is the type, a blank, the states; "!" comes next after the blank.
-            first, last = f"{match.data_id} ", f"{match.data_id}!"
-        of_dcf = "" if match.dcf_number is None else " AND e.dcf = ?"
-        dcf = [match.dcf_number] if of_dcf else []
-        # Not min(pattern): before its statistics are there, PostgreSQL would look at every entry.
-        smallest = f"""(SELECT e.pattern FROM osfEntry e WHERE e.path_id = ?{of_dcf}
-            AND e.pattern {{}} AND e.pattern < ? ORDER BY e.pattern LIMIT 1)"""
-        rows = database.rows(
-            f"""WITH RECURSIVE seen (pattern) AS (
-                SELECT {smallest.format(">= ?")} UNION ALL
-                SELECT {smallest.format("> seen.pattern")} FROM seen WHERE pattern IS NOT NULL)
-            SELECT pattern FROM seen WHERE pattern IS NOT NULL""",
-            self._path_id, *dcf, first, last, self._path_id, *dcf, last,
-        )  # fmt: skip
-        return [pattern for (pattern,) in rows]
 
     # What all of them do
 
     def _entry(self, row: Row) -> Entry:
-        return Entry(Key(*row[1:4]), row[4], records.unpacked(row[5], self._titles))
+        return Entry(Key(*row[1:4]), row[4], records.unpacked(row[5], self._titles), row[0])

@@ -6,13 +6,12 @@ full synchronisation: what a commit says survives a power cut. That log needs a 
 several hosts share a PostgreSQL.
 """
 
-import os
 import re
 import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -21,9 +20,16 @@ from typing import Any, LiteralString
 from mirror.disk import told
 from mirror.errors import ConfigError, LocalError
 from server.site import Place, PostgresServer, SqliteFile
+from server.sqlite_file import forsake, identity, log_of
 
 BUSY = 60.0
 """Seconds to wait for another writer before giving up."""
+
+GRACE = 2.0
+"""Seconds that whoever is to end waits for another writer, at most."""
+
+# What SQLite waits by itself, deaf to signals.
+_AT_ONCE = 0.1
 
 _STALE = 1.0
 """Seconds after which a server is asked whether a connection to it still works."""
@@ -111,19 +117,30 @@ class Database(ABC):
         """Roll back, whatever state the connection is in."""
 
 
-def connect(place: Place, *, create: bool = False) -> Database:
+def _never() -> bool:
+    return False
+
+
+def connect(
+    place: Place,
+    *,
+    create: bool = False,
+    noun: str = "catalogue",
+    ended: Callable[[], bool] = _never,
+) -> Database:
     """Connect to the database at `place`; its tables are the business of `server.schema`.
 
-    `create`: begin a SQLite file that is not there. Raises ConfigError where there is no such
-    database or no driver for it, Unavailable where it does not answer.
+    `create`: begin a SQLite file that is not there; `noun`: what messages call it; `ended`: whether
+    this process is to end, asked while another one writes. Raises ConfigError where there is no
+    such database or no driver for it, Unavailable where it does not answer.
     """
     if isinstance(place, SqliteFile):
-        return Sqlite(place.path, create=create)
-    return Postgres(place)
+        return Sqlite(place.path, create=create, noun=noun, ended=ended)
+    return Postgres(place, noun)
 
 
 class Sqlite(Database):
-    """A connection to a catalogue in a file."""
+    """A connection to a catalogue, or a blackboard, in a file."""
 
     kind = "sqlite"
     _begin_read = "BEGIN"
@@ -131,8 +148,12 @@ class Sqlite(Database):
     # faster, and would have to begin anew.
     _begin_write = "BEGIN IMMEDIATE"
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(
+        self, path: Path, *, create: bool, noun: str, ended: Callable[[], bool] = _never
+    ) -> None:
         self._path = path
+        self._what = f"{noun} {path}"
+        self._ended = ended
         with told(path):
             there = path.exists()
         if not create and not there:
@@ -141,7 +162,7 @@ class Sqlite(Database):
             )
         with self._told():
             self._open = sqlite3.connect(
-                path, isolation_level=None, timeout=BUSY, check_same_thread=False
+                path, isolation_level=None, timeout=_AT_ONCE, check_same_thread=False
             )
             try:
                 self._set_up()
@@ -150,19 +171,12 @@ class Sqlite(Database):
                 raise
 
     def _set_up(self) -> None:
-        until = time.monotonic() + BUSY
-        while True:
-            try:
-                self._open.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError as error:
-                # Of two that begin the same file, the later one is told at once that it is busy.
-                if not _is_busy(error) or time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
+        self._patiently("PRAGMA journal_mode = WAL")
         self._open.execute("PRAGMA synchronous = FULL")
         self._open.execute("PRAGMA foreign_keys = ON")
-        self._identity = _identity(self._path)
+        # To read opens the log.
+        self._patiently("SELECT count(*) FROM sqlite_master")
+        self._identity, self._log = identity(self._path), identity(log_of(self._path))
 
     def change_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """See Database."""
@@ -170,16 +184,34 @@ class Sqlite(Database):
             self._open.executemany(sql, rows)
 
     def alive(self) -> bool:
-        """See Database. A file that was removed, or replaced by a copy, is another catalogue."""
-        return _identity(self._path) == self._identity
+        """See Database. A file that was removed, or replaced by a copy, is another catalogue; so
+        is one without the log that belongs to it."""
+        return identity(self._path) == self._identity and identity(log_of(self._path)) == self._log
 
     def close(self) -> None:
         """See Database."""
-        self._open.close()
+        if identity(self._path) == self._identity:
+            self._open.close()
+        else:
+            forsake(self._open, self._path, self._log)
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> Any:
         with self._told():
-            return self._open.execute(sql, values)
+            return self._patiently(sql, values)
+
+    def _patiently(self, sql: str, values: Sequence[object] = ()) -> Any:
+        """Run a statement, again and again while another process writes; signals are heard."""
+        until = time.monotonic() + BUSY
+        while True:
+            try:
+                return self._open.execute(sql, values)
+            except sqlite3.OperationalError as error:
+                now = time.monotonic()
+                if self._ended():
+                    until = min(until, now + GRACE)
+                if not _is_busy(error) or now > until:
+                    raise
+                time.sleep(0.01)
 
     def _give_up(self) -> None:
         if self._open.in_transaction:
@@ -195,22 +227,15 @@ class Sqlite(Database):
                 "SQLITE_CONSTRAINT_PRIMARYKEY",
             ):
                 raise Duplicate(str(error)) from None
-            raise Unavailable(f"catalogue {self._path}: {error}") from None
+            raise Unavailable(f"{self._what}: {error}") from None
         except sqlite3.Error as error:
-            raise Unavailable(f"catalogue {self._path}: {_advice(error)}") from None
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        seen = os.stat(path)
-    except OSError:
-        return None
-    return seen.st_dev, seen.st_ino
+            raise Unavailable(f"{self._what}: {_advice(error)}") from None
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
     name: str = getattr(error, "sqlite_errorname", "")
-    return name.startswith("SQLITE_BUSY")
+    # SQLITE_BUSY_SNAPSHOT is no matter of waiting.
+    return name.startswith("SQLITE_BUSY") and name != "SQLITE_BUSY_SNAPSHOT"
 
 
 def _advice(error: sqlite3.Error) -> str:
@@ -222,7 +247,7 @@ def _advice(error: sqlite3.Error) -> str:
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
         return f"{error}; is the disk full, or ill? nothing was changed"
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return f"{error}; it is damaged: bring back a copy of it"
+        return f"{error}; it is damaged: remove its -wal and -shm, and bring back a copy of it"
     return str(error)
 
 
@@ -233,9 +258,9 @@ class Postgres(Database):
     _begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     _begin_write = "BEGIN"
 
-    def __init__(self, place: PostgresServer) -> None:
+    def __init__(self, place: PostgresServer, noun: str = "catalogue") -> None:
         self._psycopg = _driver()
-        self._where = f"{place.name} at {place.host}"
+        self._what = f"{noun} {place.name} at {place.host}"
         host, port = _address(place.host)
         with self._told():
             self._open = self._psycopg.connect(
@@ -279,7 +304,7 @@ class Postgres(Database):
             raise Duplicate(str(error)) from None
         except self._psycopg.Error as error:
             said = " ".join(str(error).split())
-            raise Unavailable(f"catalogue {self._where}: {said}") from None
+            raise Unavailable(f"{self._what}: {said}") from None
 
 
 class Pool:

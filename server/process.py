@@ -23,6 +23,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,7 +32,7 @@ from formats.resolution import environment_of
 from formats.resource_file import ResourceFile, find_resource_file, read_resource_file
 from formats.stage_file import read_stage_file
 from mirror.errors import ConfigError, LocalError
-from server.blackboard import open_blackboard
+from server.blackboard import Blackboard, open_blackboard
 from server.command import about
 from server.opus.columns import check_columns
 from server.opus.doubts import HOME, homeless_state_file, unbound_directories
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     task = read_task(options.path, options.process, os.environ)
     password = _password(task)
     words = ["xpoll", *argv]
-    with Signals() as signals, open_blackboard(task.paths, task.environ) as board:
+    with Signals() as signals, _board(task, signals) as board:
         name, path, home = task.resource.name, task.paths.name, _home(task)
         with log_of(home, path, name, 0).opened():
             pass  # a log that cannot be written is told now, and to whoever starts the process
@@ -71,6 +72,11 @@ def main(argv: Sequence[str]) -> int:
                 once=options.once, clock=_now,
             )  # fmt: skip
             return process.run()
+
+
+def _board(task: Task, signals: Signals) -> AbstractContextManager[Blackboard]:
+    """The blackboard of the path; nobody waits long for it who is to end."""
+    return open_blackboard(task.paths, task.environ, ended=lambda: signals.reason is not None)
 
 
 def read_task(path: str, process: str, environ: Mapping[str, str]) -> Task:

@@ -22,12 +22,14 @@ from boards import (
     join,
     letters,
 )
+from client import PATIENCE
 from places import NewDatabase
 
 from formats.triggers import OsfMatch
 from mirror.errors import ConfigError, LocalError
 from server.blackboard import BOARD_FILE, Blackboard, Filter, Key, open_blackboard
 from server.database import Unavailable, connect
+from server.opus import matching
 from server.opus.board_records import fits, merged, packed, pattern_of, unpacked
 from server.opus.board_schema import migrate
 from server.opus.liveness import LOCK_FILE
@@ -264,6 +266,27 @@ class TestClaims:
         with pytest.raises(ConfigError, match=r"OSF_PROCESSING\.XX is missing"):
             board.claim(WAITING, {}, 1, join(board))
 
+    def test_many_keys_may_be_left_out(
+        self, board: Blackboard, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(matching, "_PAGE", 3)
+        keys = fill(board, 20)
+        skip = {*keys[:11], *keys[12:17]}
+        claimed = board.claim(WAITING, FETCHING, 2, join(board), skip=skip)
+        assert [entry.key for entry in claimed] == [keys[11], keys[17]]
+
+    def test_numbers_may_be_left_out(self, board: Blackboard) -> None:
+        """To pass over many entries costs no look at each of them, every time."""
+        keys = fill(board, 4, {"FE": "w"})
+        board.update(keys[2], {"LI": "c"})
+        holder, after, found = join(board), 0, []
+        while claimed := board.claim(WAITING, FETCHING, 1, holder, after=after):
+            found.append(claimed[0].key)
+            board.give_back(holder, claimed[0].key)
+            assert claimed[0].number > after
+            after = claimed[0].number
+        assert found == keys
+
     def test_only_a_process_claims(self, board: Blackboard) -> None:
         with pytest.raises(ConfigError, match="process 77: there is none"):
             board.claim(WAITING, FETCHING, 1, 77)
@@ -347,7 +370,7 @@ class TestClaims:
             assert process.stdin
             process.stdin.write("\n")
             process.stdin.flush()
-        said = [process.communicate(timeout=120)[0].split() for process in processes]
+        said = [process.communicate(timeout=PATIENCE)[0].split() for process in processes]
         assert [process.returncode for process in processes] == [0] * PROCESSES
         claimed = Counter(name for names in said for name in names)
         assert claimed == Counter(key.dataset for key in keys)
@@ -527,6 +550,12 @@ class TestProcesses:
         assert board.processes()[0].working_on == "\\udcff.fits"
 
 
+def made(directory: Path) -> Path:
+    """A directory, made."""
+    directory.mkdir()
+    return directory
+
+
 class TestPlaces:
     def test_a_file_below_the_observations(self, file_site: BoardSite) -> None:
         with file_site.board() as board:
@@ -559,6 +588,31 @@ class TestPlaces:
             assert {change.key for change in two.history()} == {KEY}
             one.delete(KEY)
             assert letters(two.find(KEY)) == "_p_"
+
+    def test_one_directory_of_two_names_has_one_board_in_a_server(
+        self, tmp_path: Path, server: PostgresServer
+    ) -> None:
+        real, linked = (board_site(made(tmp_path / name), server) for name in ("one", "two"))
+        real.observations.mkdir()
+        linked.observations.symlink_to(real.observations)
+        with real.board() as one, linked.board() as two:
+            fill(one, 1)
+            assert two.find(KEY)
+
+    def test_a_board_begun_under_another_name_is_found(
+        self, tmp_path: Path, server: PostgresServer
+    ) -> None:
+        site = board_site(tmp_path, server)
+        (tmp_path / "real").mkdir()
+        site.observations.symlink_to(tmp_path / "real")
+        with site.board() as board, board._write() as database:
+            board._make(database, KEY, {}, "osf")
+            database.change(
+                "UPDATE opusPath SET directory = ? WHERE path_id = ?",
+                str(site.observations), board._path_id,
+            )  # fmt: skip
+        with site.board() as board:
+            assert board.find(KEY)
 
     def test_the_site_configuration_may_name_the_server(
         self, tmp_path: Path, postgres: NewDatabase
@@ -603,7 +657,7 @@ class TestPlaces:
         new = request.getfixturevalue("postgres") if kind == "postgres" else None
         site = board_site(tmp_path, new() if new else SqliteFile(tmp_path))
         processes = [site.start("claim", "1") for _ in range(4)]
-        said = [process.communicate("\n", timeout=60)[0] for process in processes]
+        said = [process.communicate("\n", timeout=PATIENCE)[0] for process in processes]
         assert said == ["ready\n"] * 4
 
     def test_a_board_of_a_newer_version_is_left_alone(self, file_site: BoardSite) -> None:

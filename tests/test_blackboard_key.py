@@ -13,7 +13,7 @@ from pathlib import Path
 import faults
 import pytest
 from boards import FETCHING, TYPE, WAITING, BoardSite, board_site, join, letters
-from client import PROJECT, MirrorSite, Ran
+from client import PATIENCE, PROJECT, MirrorSite, Ran
 from inject import STATEMENTS, Ended, Forks, Plan
 from places import NewDatabase
 from runs import chip_run
@@ -137,8 +137,8 @@ class TestPost:
             pytest.param("fs0|LI=c,LI=w|", "line 2: DATASET|XX=s,YY=s| expected", id="twice"),
             pytest.param("fs0|LI=c|new|", "line 2: DATASET|XX=s,YY=s| expected", id="no anew"),
             pytest.param("fs0|LI=c|anew", "line 2: DATASET|XX=s,YY=s| expected", id="anew, no end"),
-            pytest.param("fs0|UN=c|", "UN: a stage of ", id="no such stage"),
-            pytest.param("fs0|DN=w|", "DN=w: a letter of ", id="no such letter"),
+            pytest.param("fs0|UN=c|", "line 2: UN: a stage of ", id="no such stage"),
+            pytest.param("fs0|DN=w|", "line 2: DN=w: a letter of ", id="no such letter"),
         ],
     )
     def test_nothing_is_posted_of_a_list_with_a_wrong_line(
@@ -205,7 +205,7 @@ def test_the_list_comes_by_standard_input_and_anybody_may_begin_the_board(tmp_pa
         [sys.executable, "-m", "server", "osf", "post", "-p", f"{tmp_path}/blue.path",
          "-t", TYPE, "--list", "-"],
         input="\N{BYTE ORDER MARK}fs0|LI=c|\r\nf s|LI=c|\n", cwd=PROJECT, capture_output=True,
-        text=True, timeout=60, check=False,
+        text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (1, "")
     assert ran.stdout.splitlines()[0] == "fs0|created||"
@@ -249,7 +249,7 @@ class Observatory:
         ran = subprocess.run(
             [sys.executable, "-c", script, "-c", str(self.site.config)],
             env=self.site.environment(self.environ | {"PYTHONPATH": str(PROJECT)}),
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         return Ran(ran.returncode, ran.stdout, ran.stderr)
 
@@ -539,7 +539,7 @@ def test_a_process_wakes_once_on_each_mirrored_fileset(mirror: Observatory, gpc1
         subprocess.run(
             [sys.executable, "-c", GUARDED, "-p", "mirror", "-r", "note", "--once"],
             env=mirror.site.environment(mirror.environ | {"PYTHONPATH": str(PROJECT)}),
-            timeout=60, check=True,
+            timeout=PATIENCE, check=True,
         )  # fmt: skip
         return seen.read_text().split()
 

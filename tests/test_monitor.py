@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from boards import TYPE, BoardSite, board_site, fill, join
+from client import PATIENCE
 from served import Process, run_server, serving
 
 from formats.stage_file import read_stage_file
@@ -464,7 +465,7 @@ def browse(tmp_path: Path, *options: str) -> bytes:
     return subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
          f"--user-data-dir={tmp_path / 'profile'}", *options],
-        capture_output=True, timeout=60, check=True,
+        capture_output=True, timeout=PATIENCE, check=True,
     ).stdout  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from server.blackboard import Process
 from server.opus import manage
 from server.opus.run_command import PASSWORD_FD
 from server.site import SqliteFile
+from server.store_lock import ConflictError
 
 FETCH = """\
 TASK = < xpoll -p $PATH_FILE -r fetch >
@@ -120,6 +121,15 @@ def test_from_start_to_halt(site: BoardSite, said: Command) -> None:
     assert "starts on path blue" in log.read_text()
 
 
+def test_copies_that_run_already_are_told(site: BoardSite, said: Command) -> None:
+    with site.board() as board:
+        join(board), join(board, "clean")
+        board.report(join(board), "halted", None)
+        told = said(manage.start, "blue", "fetch")
+        assert told.startswith("fetch on blue: one of them runs already\nstarted fetch on blue: ")
+    said(manage.halt, "-p", "blue", "-r", "fetch", "--wait", str(PATIENCE))
+
+
 def test_the_log_is_in_the_home_directory(
     site: BoardSite, said: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +141,7 @@ def test_the_log_is_in_the_home_directory(
 
 def test_a_process_that_ends_at_once_says_why(site: BoardSite) -> None:
     write_resource(site, "fetch", FETCH.replace("OSF_OK.FE = c", "OSF_OK.FE = q"))
-    with pytest.raises(LocalError, match=r"pid \d+ ended at once, exit status 3: .*FE=q"):
+    with pytest.raises(LocalError, match=r"pid \d+ ended at once, exit status 3: .*OSF_OK.FE: 'q'"):
         manage.start(["blue", "fetch"])
 
 
@@ -238,6 +248,33 @@ def test_what_is_done_already_is_told_and_not_asked(site: BoardSite, said: Comma
         assert board.wishes(holder) is None
         assert "was asked" in said(manage.resume, "-p", "blue", str(holder))
         assert board.wishes(holder) == "resume"
+
+
+def test_who_has_ended_is_not_asked_to_go_on(
+    site: BoardSite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with site.board() as board:
+        gone, there = join(board, "clean"), join(board)
+        board.leave(gone, "halted")
+        board.report(there, "suspended", None)
+        with pytest.raises(ConflictError, match="none of these processes is alive"):
+            manage.resume(["-p", "blue", str(gone), "--wait", "60"])
+        assert board.wishes(gone) is None
+        assert f"clean {gone} (pid {os.getpid()} on {board.host}) has ended, halted" in (
+            capsys.readouterr().out
+        )
+        assert manage.resume(["-p", "blue", str(gone), str(there)]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert ["was asked" in line for line in said] == [True, False]
+        assert manage.halt(["-p", "blue", str(gone)]) == 0
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "inf", "soon", "1e9", ""])
+def test_a_wait_is_of_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        manage.halt(["-p", "blue", f"--wait={seconds}"])
+    assert ended.value.code == 2
+    assert "seconds from 0 to 604800 expected" in capsys.readouterr().err
 
 
 def test_wait_ends_if_a_process_does_not_do_it(site: BoardSite) -> None:

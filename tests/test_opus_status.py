@@ -14,8 +14,8 @@ from boards import TYPE, BoardSite, board_site, fill, join
 from client import PATIENCE, PROJECT
 
 from formats.resource_file import Display
-from mirror.errors import ConfigError
-from server.blackboard import Filter, Key, Process
+from mirror.errors import ConfigError, LocalError
+from server.blackboard import BOARD_FILE, Filter, Key, Process
 from server.opus import status
 from server.opus.overview import Worker, look, path_files
 from server.site import Place, SqliteFile
@@ -38,8 +38,8 @@ def site(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Board
 def told(capsys: pytest.CaptureFixture[str]) -> Status:
     """`status` as a shell would call it; what it prints, times and runs of blanks made alike."""
 
-    def call(*words: str) -> str:
-        assert status.main(words) == 0
+    def call(*words: str, exit: int = 0) -> str:
+        assert status.main(words) == exit
         said = capsys.readouterr()
         assert said.err == ""
         return re.sub(r" {2,}", "  ", re.sub(TIME, "TIME", said.out))
@@ -83,7 +83,8 @@ def test_both_boards(site: BoardSite, told: Status) -> None:
         (("-t", "raw"), "gs2"),
         (("-n", "001"), ""),
         (("-s", "FE=P"), "fs1"),
-        (("-s", "fe=p"), "unknown"),
+        (("-s", "fe=p"), "fe: a stage"),
+        (("-s", "FE=q"), "FE=q: a letter"),
         (("-s", "FE=w,LI=_"), "fs0 gs2"),
         (("-s", "FE=w", "-t", TYPE), "fs0"),
         (("--limit", "1"), "gs2"),
@@ -97,8 +98,8 @@ def test_filters(site: BoardSite, told: Status, words: tuple[str, ...], shown: s
         fill(board, 2)
         board.create(Key("gs2", "raw"), {"FE": "W"})
         board.update(Key("fs1", TYPE), {"FE": "p"})
-    if shown == "unknown":
-        with pytest.raises(ConfigError, match="fe: a stage"):
+    if ":" in shown:
+        with pytest.raises(ConfigError, match=shown):
             told(*words)
         return
     found = re.findall(r"TIME  ([fg]s\d)", told("--datasets", *words))
@@ -181,7 +182,7 @@ def test_all_paths_along_the_definitions_path(site: BoardSite, told: Status) -> 
     (site.directory / "amber.path").write_text("NOTHING = here\n")
     with site.board() as board:
         fill(board, 1)
-    first, second = told().split("\n\n\n")[0].split("\n\npath blue", 1)
+    first, second = told(exit=3).split("\n\n\n")[0].split("\n\npath blue", 1)
     assert first.startswith(f"path amber: {site.directory}/amber.path\n  ")
     assert "OPUS_OBSERVATIONS_DIR: required" in first
     assert "datasets 1" in second
@@ -213,6 +214,70 @@ def test_states_may_be_given_apart_or_together() -> None:
     assert status.chosen_by("f*", None, None, ["FE=p", "LI=c,DN=_"]) == Filter(
         dataset="f*", states={"FE": "p", "LI": "c", "DN": "_"}
     )
+
+
+def test_a_sick_board_keeps_nobody_from_seeing_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Status
+) -> None:
+    sick = two_sites(tmp_path, monkeypatch)
+    first, second = told(exit=2).split("\n\npath well", 1)
+    assert first.startswith(f"path blue: {tmp_path}/sick/blue.path\n  blackboard {sick}: ")
+    assert "datasets 1" in second
+    with pytest.raises(LocalError, match=f"^blackboard {sick}"):
+        told("-p", "blue")
+
+
+def two_sites(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A path blue whose board is garbage, and well with one entry; returns the garbage."""
+    for name in ("sick", "well"):
+        (directory / name).mkdir()
+    sick = board_site(directory / "sick", SqliteFile(directory))
+    well = board_site(directory / "well", SqliteFile(directory))
+    with well.board() as board:
+        fill(board, 1)
+    (well.directory / "blue.path").rename(well.directory / "well.path")
+    sick.observations.mkdir()
+    (sick.observations / BOARD_FILE).write_text("garbage " * 200)
+    monkeypatch.setenv("OPUS_DEFINITIONS_DIR", f"{sick.directory}:{well.directory}")
+    return sick.observations / BOARD_FILE
+
+
+def test_watch_goes_on_whatever_is_wrong_with_a_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sick = two_sites(tmp_path, monkeypatch)
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    for words in ((), ("-p", "blue")):
+        looks.clear()
+        with pytest.raises(KeyboardInterrupt):
+            status.main([*words, "--watch", "7"])
+        assert looks == [7, 7, 7]
+        assert capsys.readouterr().out.count(f"blackboard {sick}: ") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "lines", "shown"),
+    [
+        ("a\nb\nc", 80, 24, "a\nb\nc"),
+        ("a\nb\nc", 80, 4, "a\nb\nc"),
+        ("a\nb\nc", 80, 3, "a\n… 2 lines more"),
+        ("a\nb\nc", 80, 2, "… 3 lines more"),
+        ("a\nb\nc", 80, 1, "… 3 lines more"),
+        ("abcdef\nbc", 3, 24, "abc\nbc"),
+        ("", 80, 24, ""),
+    ],
+)
+def test_watch_shows_what_the_terminal_has_room_for(
+    text: str, columns: int, lines: int, shown: str
+) -> None:
+    assert status.cut(text, columns, lines) == shown
 
 
 def test_watch_looks_again_until_it_is_interrupted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from places import NewDatabase
 from formats.stage_file import read_stage_file
 from mirror.errors import ConfigError
 from server.blackboard import Key
-from server.opus import osf, reap
+from server.opus import history, manage, osf, reap, status
 from server.site import Place, PostgresServer, SqliteFile
 from server.store_lock import ConflictError
 
@@ -135,6 +136,40 @@ class TestActions:
         assert len(command("history").splitlines()) == 1 + 4
         assert command("history", "-l", "1").split()[-7:-3] == ["deleted", "fs0", "fst", "000"]
 
+    @pytest.mark.parametrize(
+        ("words", "changed"),
+        [
+            (("-f", "fs0"), ["fs0 fst", "fs0 raw", "fs0 fst"]),
+            (("-f", "fs0", "-t", TYPE), ["fs0 fst"]),
+            (("-t", "raw"), ["fs0 raw", "fs1 raw"]),
+            (("-n", "7"), ["fs0 fst"]),
+            (("-f", "fs"), []),
+        ],
+        ids=str,
+    )
+    def test_the_history_of_what_is_named(
+        self, command: Osf, words: tuple[str, ...], changed: list[str]
+    ) -> None:
+        for name, kind in (("fs0", TYPE), ("fs0", "raw"), ("fs1", "raw")):
+            command("create", "-f", name, "-t", kind)
+        command("create", *ENTRY, "-n", "7")
+        lines = command("history", *words).splitlines()[1:]
+        assert [" ".join(line.split()[4:6]) for line in lines] == changed
+
+    def test_the_history_may_be_pruned(self, command: Osf, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(history, "STEP", 2)
+        for number in range(5):
+            command("create", "-f", f"fs{number}", "-t", TYPE)
+        with command.site.board() as board, board._write() as database:
+            database.change(
+                "UPDATE osfHistory SET at = '2020-01-01T00:00:00Z' WHERE dataset < 'fs3'"
+            )
+        said = "removed {} changes older than 30 days; no entry was touched\n"
+        assert command("history", "--prune", "30") == said.format(3)
+        assert command("history", "--prune", "30") == said.format(0)
+        assert [line.split()[4] for line in command("history").splitlines()[1:]] == ["fs3", "fs4"]
+        assert len(command("list").splitlines()) == 1 + 5
+
     def test_a_path_file_may_be_named(
         self, command: Osf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -154,7 +189,9 @@ class TestRefusals:
             (("update", *ENTRY), "update: -s is missing"),
             (("delete", *ENTRY, "-s", "c__"), "-s does not go with it"),
             (("history", *ENTRY, "-s", "c__"), "-s does not go with it"),
-            (("history", "-f", "fs0"), "history: -t is missing"),
+            (("history", "--prune", "1", "-f", "fs0"), "--prune goes without -f, -t and -n"),
+            (("list", "--prune", "1"), "list: --prune does not go with it"),
+            (("list", "-s", "FE=q"), "FE=q: a letter of .* one of W, P, C, X, _"),
             (("create", *ENTRY, "-s", "c_"), "one letter for each of the 3 stages LI FE DN"),
             (("create", *ENTRY, "-s", ""), "one letter for each of the 3 stages"),
             (("create", *ENTRY, "-s", "LI=c,LI=w"), "each stage once"),
@@ -222,3 +259,38 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
 def test_both_forms_of_states(tmp_path: Path, text: str, states: dict[str, str]) -> None:
     board_site(tmp_path, SqliteFile(tmp_path))
     assert osf.parse_states(text, read_stage_file(tmp_path / "blue.stage")) == states
+
+
+@pytest.mark.parametrize("action", ["create", "list", "update", "delete", "history", "post"])
+def test_each_action_has_its_own_help(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        osf.main([action, "--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert said.startswith(f"usage: osf {action} [-h] -p PATH")
+    assert ("--list" in said) == (action == "post")
+    assert ("-s STATES" in said) == (action in ("create", "list", "update"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [osf.main, reap.main, status.main, manage.start, manage.halt, manage.suspend, manage.resume],
+    ids=["osf", "reap", "status", "start", "halt", "suspend", "resume"],
+)
+def test_help_tells_the_exit_statuses(
+    command: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Exit status: 0 " in said
+    assert "seed" not in said
+
+
+def test_a_directory_that_is_looked_into_twice_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPUS_DEFINITIONS_DIR", f"{tmp_path}:{tmp_path}")
+    with pytest.raises(ConfigError) as told:
+        osf.main(["list", "-p", "green"])
+    assert str(told.value).count(str(tmp_path)) == 1

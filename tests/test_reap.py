@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from boards import FETCHING, WAITING, BoardSite, board_site, fill, join, letters
+from client import PATIENCE
 from places import NewDatabase
 
 from mirror.errors import LocalError
@@ -104,8 +105,10 @@ class TestEntries:
 
     def test_what_was_changed_since_stays(self, board: Blackboard) -> None:
         (key,) = fill(board, 1)
-        dead(board, entries=1)
-        board.update(key, {"FE": "x"})
+        holder = join(board)
+        with board.hold_alive(holder):
+            board.claim(WAITING, FETCHING, 1, holder)
+            board.update(key, {"FE": "x"})
         assert board.reap()[0].endswith("dead: unchanged")
         assert letters(board.find(key)) == "_x_"
 
@@ -128,7 +131,7 @@ class TestEntries:
             assert process.stdin
             process.stdin.write("\n")
             process.stdin.flush()
-        said = [process.communicate(timeout=60)[0] for process in reapers]
+        said = [process.communicate(timeout=PATIENCE)[0] for process in reapers]
         assert [process.returncode for process in reapers] == [0] * 4
         lines = "".join(said).splitlines()
         assert sorted(line.split()[1] for line in lines) == sorted(f"fs{n}" for n in range(60))

@@ -43,11 +43,12 @@ class Key(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An entry (OSF). `start`: when it was made, UTC; `states`: of each stage its letter, as it
-    was given; "_" where nothing was said."""
+    was given; "_" where nothing was said. `number`: greater than that of any made before it."""
 
     key: Key
     start: str
     states: Mapping[str, str]
+    number: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

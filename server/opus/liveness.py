@@ -4,16 +4,20 @@ The file is `.blackboard.lock` below OPUS_OBSERVATIONS_DIR, the byte that of its
 system lets go of it however the process ends; the lock belongs to the opened file (OFD locks),
 which the command of an event inherits (`alive_descriptor`), and NFS knows it. The file holds a
 random word: who sees another one there sees another file (not the shared one, or a new one),
-whose locks say nothing.
+whose locks say nothing. Then, and only on the host of the process, what is known of it beside that
+decides: its number in the system and when it began, and the locks that the system still lists.
 """
 
 import errno
 import fcntl
 import os
 import secrets
+import socket
 import struct
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from mirror.disk import told
 from mirror.errors import LocalError
@@ -24,6 +28,43 @@ LOCK_FILE = ".blackboard.lock"
 # struct flock: type, whence, start, length, pid.
 _FLOCK = struct.Struct("hhqqi4x")
 _WORD = 32
+_BAR = "|"
+# Of /proc/PID/stat behind the name: the state, and when the process began.
+_STATE, _STARTED = 0, 19
+
+
+class Life(Enum):
+    """What is known of a process: COMMAND: it is dead, but its command still runs."""
+
+    LIVES = 1
+    COMMAND = 2
+    DEAD = 3
+    UNKNOWN = 4
+
+
+class Birth(NamedTuple):
+    """What tells a process from any other: its host and that one's machine, how often that had
+    been started, the name space of its number, the number, when it began; and its lock file."""
+
+    host: str
+    machine: str
+    boot: str
+    space: str
+    pid: str
+    started: str
+    file: str
+
+    def same_system(self, other: "Birth") -> bool:
+        """Whether what the system here says of the process means something."""
+        return self[:4] == other[:4]
+
+    def ended(self) -> bool:
+        """Whether the process is no more; on its own system."""
+        return _started(self.pid) != self.started
+
+
+FORCED = "dead"
+"""A token: somebody knows that the process is dead."""
 
 
 def open_lock_file(directory: Path) -> int:
@@ -48,14 +89,21 @@ def word_of(file: int) -> str:
     return word.decode("ascii", "replace")
 
 
-def hold(file: int, holder: int) -> None:
-    """Take the byte of `holder`. Raises LocalError where it cannot be locked."""
+def token_of(file: int, host: str, pid: int) -> str:
+    """What the board keeps of a process, for whoever is to judge whether it lives."""
+    return _BAR.join((word_of(file), *_birth(host, pid, file)))
+
+
+def hold(file: int, holder: int) -> bool:
+    """Take the byte of `holder`; False if another process has it: that of a board which is no
+    more. Raises LocalError where it cannot be locked."""
     try:
         _set(file, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, holder)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise LocalError(f"{LOCK_FILE}: another process is number {holder}") from None
+            return False
         raise LocalError(f"{LOCK_FILE}: no lock on it: {error.strerror}") from None
+    return True
 
 
 def let_go(file: int, holder: int) -> None:
@@ -71,20 +119,38 @@ class Witness:
     def __init__(self, directory: Path) -> None:
         self._file: int | None = None
         self._word = ""
+        self._here = _birth(socket.gethostname(), os.getpid())
         with told(directory / LOCK_FILE), suppress(FileNotFoundError):
             # Whoever only looks need not be allowed to write.
             self._file = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
             self._word = os.pread(self._file, _WORD, 0).decode("ascii", "replace")
 
-    def dead(self, holder: int, word: str) -> bool:
-        """Whether the process `holder`, which saw `word` in its lock file, is dead for certain."""
+    def dead(self, holder: int, token: str) -> bool:
+        """Whether the process `holder`, of which the board has `token`, is dead for certain."""
+        return self.judge(holder, token) is Life.DEAD
+
+    def judge(self, holder: int, token: str) -> Life:
+        """What is known of the process `holder`, of which the board has `token`."""
+        if token == FORCED:
+            return Life.DEAD
+        word, _, rest = token.partition(_BAR)
+        parts = rest.split(_BAR)
+        birth = Birth(*parts) if len(parts) == len(Birth._fields) else None
         if self._file is None or word != self._word:
-            return False
+            return _judged_here(birth, holder, self._here) if birth else Life.UNKNOWN
+        if not self._is_held(holder):
+            return Life.DEAD
+        if birth and birth.same_system(self._here) and birth.ended():
+            return Life.COMMAND
+        return Life.LIVES
+
+    def _is_held(self, holder: int) -> bool:
+        assert self._file is not None
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, holder, 1, 0)
         with told(LOCK_FILE):
             answer = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, asked)
         kind: int = _FLOCK.unpack(answer)[0]
-        return kind == fcntl.F_UNLCK
+        return kind != fcntl.F_UNLCK
 
     def close(self) -> None:
         """Close the file; locks that others hold on it stay."""
@@ -95,3 +161,63 @@ class Witness:
 
 def _set(file: int, how: int, kind: int, offset: int) -> None:
     fcntl.fcntl(file, how, _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0))
+
+
+# What the system says of its own processes
+
+
+def _judged_here(birth: Birth, holder: int, here: Birth) -> Life:
+    """What is known without the lock file that the process knew."""
+    if birth[:2] == here[:2] and birth.machine and birth.boot != here.boot:
+        return Life.DEAD
+    if not birth.same_system(here):
+        return Life.UNKNOWN
+    if not birth.ended():
+        return Life.LIVES
+    held = _listed(birth.file, holder)
+    if held is None:
+        return Life.UNKNOWN
+    return Life.COMMAND if held else Life.DEAD
+
+
+def _birth(host: str, pid: int, file: int | None = None) -> Birth:
+    inode = "" if file is None else str(os.fstat(file).st_ino)
+    space = ""
+    with suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    machine, boot = _line("/etc/machine-id"), _line("/proc/sys/kernel/random/boot_id")
+    return Birth(host, machine, boot, space, str(pid), _started(str(pid)), inode)
+
+
+def _started(pid: str) -> str:
+    """When a process of this system began, in ticks; nothing if there is none, or if it has ended
+    and its parent has not seen that yet."""
+    # The name of a program may hold anything.
+    words = _line(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    if len(words) <= _STARTED or words[_STATE] in "ZX":
+        return ""
+    return words[_STARTED]
+
+
+def _listed(inode: str, holder: int) -> bool | None:
+    """Whether the byte of `holder` in a lost lock file is locked; None where nobody says it."""
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:
+            locks = [line.split() for line in file]
+    except OSError:
+        return None
+    return any(
+        words[1] == "OFDLCK"
+        and words[5].rpartition(":")[2] == inode
+        and words[6:8] == [str(holder)] * 2
+        for words in locks
+        if len(words) >= 8
+    )
+
+
+def _line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline().strip().replace(_BAR, "_")
+    except OSError:
+        return ""

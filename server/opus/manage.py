@@ -7,6 +7,7 @@ they print in a log.
 """
 
 import argparse
+import math
 import os
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ from server.blackboard import Blackboard, Process, open_blackboard
 from server.command import tell
 from server.opus.overview import opened
 from server.opus.run_command import PASSWORD_FD
+from server.store_lock import ConflictError
 
 ENDED = ("halted", "absent")
 """States of processes that do nothing any more."""
@@ -44,6 +46,9 @@ JOIN = 20.0
 MOST = 1000
 """Copies of a process that may be started at once."""
 
+
+LONGEST_WAIT = 7 * 86400
+"""Seconds."""
 
 _LOOK = 0.1
 
@@ -89,13 +94,18 @@ def _wish(wish: str, summary: str, argv: Sequence[str]) -> int:
             board.processes() if board else [], options.process, options.holders, paths.name
         )
         assert board
-        asked = [one for one in chosen if one.state not in DONE[wish]]
+        over = [one for one in chosen if wish == "resume" and one.state in ENDED]
+        asked = [one for one in chosen if one.state not in DONE[wish] and one not in over]
         for process in asked:
             board.wish(process.holder, wish)
             tell(f"{wish}: {_named(process)} was asked")
         for process in chosen:
-            if process not in asked:
+            if process in over:
+                tell(f"{wish}: {_named(process)} has ended, {process.state}; start another one")
+            elif process not in asked:
                 tell(f"{wish}: {_named(process)} is {process.state}")
+        if len(over) == len(chosen):
+            raise ConflictError(f"path {paths.name}: none of these processes is alive")
         if options.wait is not None and asked:
             _await(board, wish, {process.holder for process in asked}, options.wait)
     return 0
@@ -130,8 +140,10 @@ def chosen_processes(
 def _await(board: Blackboard, wish: str, holders: set[int], seconds: float) -> None:
     """Wait until they have done as asked. Raises LocalError if they have not in time."""
     until = time.monotonic() + seconds
+    # Who dies over it does nothing any more.
+    enough = {*DONE[wish], *ENDED}
     while late := [
-        one for one in board.processes() if one.holder in holders and one.state not in DONE[wish]
+        one for one in board.processes() if one.holder in holders and one.state not in enough
     ]:
         if time.monotonic() >= until:
             names = ", ".join(map(_named, late))
@@ -250,7 +262,12 @@ def _start_group(
     password = passwords[prompt] if prompt is not None else None
     log = log_of(paths, resource.name)
     # A number of the system may be that of one who died long ago; a number of the board is not.
-    before = {one.holder for one in board.processes()}
+    there = board.processes()
+    before = {one.holder for one in there}
+    running = sum(one.name == resource.name and one.state not in ENDED for one in there)
+    if running:
+        what = "one of them runs" if running == 1 else f"{running} of them run"
+        tell(f"{resource.name} on {paths.name}: {what} already")
     started = [_run(words, paths, log, password) for _ in range(count)]
     for one in started:
         where = _joined(board, one, before) if resource.external else f"pid {one.child.pid}"
@@ -324,21 +341,39 @@ def _last_words(started: Started) -> str:
 
 
 def _wish_parser(wish: str, summary: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=wish, allow_abbrev=False, description=summary)
+    parser = argparse.ArgumentParser(
+        prog=wish, allow_abbrev=False, description=summary,
+        epilog="Exit status: 0 they were asked, and with --wait they have done it; 1 none of them"
+        " lives any more; 2 usage, or with --wait they have not done it in time; 3 there is no"
+        " such path or process.",
+    )  # fmt: skip
     add = parser.add_argument
     add("-p", dest="path", required=True, metavar="PATH", help="the path, by name or file")
     add("-r", dest="process", metavar="PROC",
         help="processes of this name (default: all of the path)")  # fmt: skip
     add("holders", nargs="*", type=int, metavar="HOLDER",
         help="processes of these numbers, as status shows them")  # fmt: skip
-    add("--wait", type=float, metavar="SECONDS", help="until they have done it, at most so long")
+    add("--wait", type=_seconds, metavar="SECONDS",
+        help="until they have done it, at most so long")  # fmt: skip
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= LONGEST_WAIT:
+        raise argparse.ArgumentTypeError(f"seconds from 0 to {LONGEST_WAIT} expected, not {text}")
+    return value
 
 
 def _start_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="start", allow_abbrev=False,
         description="Start processes on this host; they go on when this command has ended.",
+        epilog="Exit status: 0 all of them are on the board; 2 usage, or one has ended at once, or"
+        " is not on the board in time; 3 a path or resource file is refused.",
     )  # fmt: skip
     add = parser.add_argument
     add("path", metavar="PATH", help="the path, by name or file")

@@ -4,7 +4,9 @@ a script (OPUS, "The blackboard").
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from formats.path_file import named_path_file, read_path_file
 from formats.stage_file import NOT_SET, StageFile
@@ -12,6 +14,7 @@ from mirror.errors import ConfigError
 from server.blackboard import NO_DCF, Blackboard, Filter, History, Key, open_blackboard
 from server.command import show, tell
 from server.opus import post
+from server.opus.overview import utc
 
 HISTORY = 1000
 """Changes that are shown if nobody says how many."""
@@ -24,9 +27,17 @@ def main(argv: Sequence[str]) -> int:
     Raises ConfigError for a call that has no meaning, a path or a state that is not there,
     ConflictError for an entry that is there already, or is not.
     """
+    if argv and argv[0] in _ACTIONS and {"-h", "--help"} & set(argv[1:]):
+        _parser(argv[0]).parse_args(["--help"])
     given = _parser().parse_args(argv)
-    if given.list is not None and given.action != "post":
-        raise ConfigError([f"osf {given.action}: --list does not go with it"])
+    if problems := [
+        f"osf {given.action}: {option} does not go with it"
+        for option, value, action in (
+            ("--list", given.list, "post"), ("--prune", given.prune, "history"),
+        )
+        if value is not None and given.action != action
+    ]:  # fmt: skip
+        raise ConfigError(problems)
     paths = read_path_file(named_path_file(given.path), os.environ)
     # Only what may be the first entry of all begins a blackboard.
     making = given.action in ("create", "post")
@@ -83,8 +94,11 @@ def _update(board: Blackboard, given: argparse.Namespace) -> None:
     key = _key(given, "update")
     if given.states is None:
         raise ConfigError(["osf update: -s is missing, the states to set, such as XX=c"])
-    entry = board.update(key, parse_states(given.states, board.stages))
+    states = parse_states(given.states, board.stages)
+    entry = board.update(key, states)
     tell(f"updated {key}: {_letters(entry.states)}")
+    for line in board.claimants(key, states):
+        tell(f"{line}, which writes its own letter when it is done")
 
 
 def _delete(board: Blackboard, given: argparse.Namespace) -> None:
@@ -110,8 +124,16 @@ def _list(board: Blackboard, given: argparse.Namespace) -> None:
 def _history(board: Blackboard, given: argparse.Namespace) -> None:
     if given.states is not None:
         raise ConfigError(["osf history: -s does not go with it"])
-    whole_board = given.dataset is given.data_id is given.dcf is None
-    changes = board.history(None if whole_board else _key(given, "history"), given.limit)
+    if given.prune is not None:
+        if any(value is not None for value in (given.dataset, given.data_id, given.dcf)):
+            raise ConfigError(["osf history: --prune goes without -f, -t and -n"])
+        removed = board.prune(utc(time.time() - given.prune * 86400))
+        tell(f"removed {removed} changes older than {given.prune} days; no entry was touched")
+        return
+    # A dataset and a type name an entry, with the DCF number that it has if nobody says another.
+    named = given.dataset is not None and given.data_id is not None
+    dcf = NO_DCF if named and given.dcf is None else given.dcf
+    changes = board.history(Filter(given.dataset, given.data_id, dcf), given.limit)
     head = "# at host process what dataset DATA_ID DCF stage before after"
     show("\n".join((head, *map(history_line, changes))))
 
@@ -158,17 +180,59 @@ def _letters(states: Mapping[str, str]) -> str:
     return " ".join(f"{title}={letter}" for title, letter in states.items())
 
 
-def _parser() -> argparse.ArgumentParser:
+_NAMES = ("dataset", "data_id", "dcf")
+_HELP: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "create": (
+        "Make an entry, named by -f, -t and -n; stages that -s does not name are not set.",
+        (*_NAMES, "states"),
+    ),
+    "list": (
+        "Print a line an entry. -f is a pattern such as 'fs*', and what is not given is any.",
+        (*_NAMES, "states"),
+    ),
+    "update": (
+        "Set letters of an entry. A claim on one of these stages ends if its process is dead; a"
+        " process that lives is told, and writes its own letter when it is done.",
+        (*_NAMES, "states"),
+    ),
+    "delete": ("Remove an entry, even one that a process has in work.", _NAMES),
+    "history": (
+        "Print the changes of the blackboard, the last ones, or those of what -f, -t and -n name;"
+        " or remove old ones.",
+        (*_NAMES, "limit", "prune"),
+    ),
+    "post": (
+        "Make or change many entries, from lines DATASET|XX=s,YY=s|; with anew| behind it, an entry"
+        " that is there is removed first. It answers DATASET|WHAT|WHY| for each, WHAT being"
+        " created, updated, unchanged or refused.",
+        ("data_id", "dcf", "list", "parent"),
+    ),
+}
+"""Of each action what it does, and the options that go with it."""
+
+_STATUSES = (
+    "Exit status: 0 done; 1 an entry is there already, or is not, or a line of post was refused; 2"
+    " usage, or this machine or the database is in the way; 3 a file, a stage or a letter is"
+    " refused."
+)
+
+
+def _parser(action: str | None = None) -> argparse.ArgumentParser:
+    """The options; of one action for its help only."""
+    summary = "Make, list, change and remove entries of a path's blackboard."
     parser = argparse.ArgumentParser(
-        prog="osf",
-        description="Make, list, change and remove entries of a path's blackboard.",
-        epilog="In list, -f is a pattern such as 'fs*', and what is not given is any. post reads"
-        " lines DATASET|XX=s,YY=s| and makes or changes the entries; with anew| behind it, one that"
-        " is there is removed first. It answers DATASET|WHAT|WHY| for each, WHAT being created,"
-        " updated, unchanged or refused.",
+        prog=f"osf {action}" if action else "osf",
+        description=_HELP[action][0] if action else summary,
+        epilog=f"{'' if action else 'osf ACTION --help tells more of each action. '}{_STATUSES}",
     )
-    parser.add_argument("action", choices=_ACTIONS)
-    add = parser.add_argument
+    if action is None:
+        parser.add_argument("action", choices=_ACTIONS)
+
+    def add(*words: str, dest: str, help: str, **more: Any) -> None:
+        fits = action is None or dest in (*_HELP[action][1], "path")
+        text = help if fits else argparse.SUPPRESS
+        parser.add_argument(*words, dest=dest, help=text, **more)
+
     add("-p", dest="path", metavar="PATH", required=True,
         help="a path, looked for along OPUS_DEFINITIONS_DIR, or a path file")  # fmt: skip
     add("-f", dest="dataset", metavar="DATASET", help="the dataset")
@@ -178,9 +242,12 @@ def _parser() -> argparse.ArgumentParser:
         help="a letter for each stage in their order (cw____), or XX=s,YY=s")  # fmt: skip
     add("-l", dest="limit", metavar="N", type=_count, default=HISTORY,
         help=f"history: at most the last N changes (default {HISTORY})")  # fmt: skip
-    add("--parent", metavar="PID", type=_count,
+    add("--prune", dest="prune", metavar="DAYS", type=_count,
+        help="history: remove the changes that are older")  # fmt: skip
+    add("--parent", dest="parent", metavar="PID", type=_count,
         help="post: the process that has started it; once it has ended, write no more")  # fmt: skip
-    add("--list", metavar="FILE", help="post: what is to be posted; -: standard input")
+    add("--list", dest="list", metavar="FILE",
+        help="post: what is to be posted; -: standard input")  # fmt: skip
     return parser
 
 

@@ -26,7 +26,7 @@ from server.blackboard import (
     observations_of,
     open_blackboard,
 )
-from server.opus.board_records import check_stages
+from server.opus.board_records import check_states
 from server.site import SqliteFile
 
 
@@ -112,7 +112,7 @@ def overview(
 ) -> Overview:
     """As `look`, of a board that is open; of None an empty one."""
     stages = board.stages if board else read_stage_file(paths.stage_file())
-    check_stages(stages, chosen.states)
+    check_states(stages, chosen.states)
     counts: dict[str, Counter[str]] = {title: Counter() for title in stages.titles()}
     kept: deque[Entry] = deque(maxlen=limit)
     total = 0

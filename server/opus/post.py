@@ -41,25 +41,32 @@ def post_list(
     none, and for letters or stages that the path does not have: they would be wrong in every line;
     ConflictError without the parent.
     """
-    posts, problems = read_posts(_read(source), data_id, dcf)
-    for states in {tuple(one.states.items()): one.states for one in posts}.values():
+    lines, problems = read_posts(_read(source), data_id, dcf)
+    # Each set of states once: a list may have them in hundreds of thousands of lines.
+    first = {tuple(one.states.items()): number for number, one in reversed(lines.items())}
+    for states, number in first.items():
         try:
-            board.check(states)
+            board.check(dict(states))
         except ConfigError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
+            problems += [(number, problem) for problem in error.problems]
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError([f"line {number}: {problem}" for number, problem in sorted(problems)])
+    posts = list(lines.values())
     refused = False
-    for first in range(0, len(posts), BATCH):
-        answers = _post(board, posts[first : first + BATCH], parent)
+    for begin in range(0, len(posts), BATCH):
+        answers = _post(board, posts[begin : begin + BATCH], parent)
         refused |= any(what == REFUSED for _, what, _ in answers)
         tell("\n".join("|".join(answer) + "|" for answer in answers))
     return int(refused)
 
 
-def read_posts(data: bytes, data_id: str, dcf: str) -> tuple[list[Post], list[str]]:
-    """Read a list, and what is wrong with its lines. Comments and blank lines are skipped."""
-    posts, problems = [], []
+def read_posts(
+    data: bytes, data_id: str, dcf: str
+) -> tuple[dict[int, Post], list[tuple[int, str]]]:
+    """Read a list: by its number what each line posts, and what is wrong with it. Comments and
+    blank lines are skipped."""
+    posts: dict[int, Post] = {}
+    problems: list[tuple[int, str]] = []
     for number, raw in enumerate(data.decode("utf-8-sig", "backslashreplace").split("\n"), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
@@ -68,9 +75,9 @@ def read_posts(data: bytes, data_id: str, dcf: str) -> tuple[list[Post], list[st
         states = [_STATE.fullmatch(part.strip()) for part in cells[0].split(",")] if cells else []
         found = {state[1]: state[2] for state in states if state}
         if cells[1:] not in ([""], [ANEW, ""]) or not states or len(found) != len(states):
-            problems.append(f"line {number}: DATASET|XX=s,YY=s| expected, not {line!r}")
+            problems.append((number, f"DATASET|XX=s,YY=s| expected, not {line!r}"))
         else:
-            posts.append(Post(Key(dataset, data_id, dcf), found, len(cells) > 2))
+            posts[number] = Post(Key(dataset, data_id, dcf), found, len(cells) > 2)
     return posts, problems
 
 

@@ -1,12 +1,16 @@
 """`python -m server status`: both boards of a path as text, as the original's managers show them.
 
 For each path its processes, how many datasets are how far, and the last datasets with a letter
-for each stage. With --watch again and again, until Ctrl-C.
+for each stage. With --watch again and again, until Ctrl-C; on a terminal as much as it shows.
+
+Exit status: 0 done; 2 usage, or a board cannot be read; 3 a path or stage file is refused, or a
+stage or letter that was asked for. The boards of other paths are shown all the same.
 """
 
 import argparse
 import math
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -14,9 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from formats.stage_file import NOT_SET, Stage
-from mirror.errors import ConfigError
+from mirror.errors import ConfigError, MirrorError
 from server.blackboard import Filter
-from server.command import show
+from server.command import about, show
+from server.faults import code_of
 from server.opus.overview import Overview, Worker, look, path_files
 
 WATCH = 5.0
@@ -43,7 +48,11 @@ class Wanted:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the boards; returns 0, or does so with --watch until it is interrupted."""
+    """Print the boards; returns 0, or what is wrong with some of them as an exit status; with
+    --watch until it is interrupted.
+
+    Raises what is wrong with the only path, but with --watch it may be right in a moment.
+    """
     options = _parser().parse_args(argv)
     wanted = Wanted(
         chosen_by(options.dataset, options.type, options.dcf, options.states),
@@ -52,30 +61,54 @@ def main(argv: Sequence[str]) -> int:
         not options.datasets,
     )
     while True:
-        text = "\n\n".join(boards(options.path, os.environ, wanted))
+        faults: list[MirrorError] = []
+        text = "\n\n".join(boards(options.path, os.environ, wanted, faults))
         if options.watch is None:
+            if faults and len(path_files(options.path, os.environ)) == 1:
+                raise faults[0]
             show(text)
-            return 0
-        show(f"{_CLEAR}{text}" if sys.stdout.isatty() else f"{text}\n")
+            return min(map(code_of, faults), default=0)
+        if sys.stdout.isatty():
+            size = shutil.get_terminal_size()
+            show(f"{_CLEAR}{cut(text, size.columns, size.lines)}")
+        else:
+            show(f"{text}\n")
         time.sleep(options.watch)
 
 
-def boards(names: Sequence[str], environ: Mapping[str, str], wanted: Wanted) -> Iterator[str]:
+def boards(
+    names: Sequence[str],
+    environ: Mapping[str, str],
+    wanted: Wanted,
+    faults: list[MirrorError],
+) -> Iterator[str]:
     """The boards of each path as text; see `path_files` for `names`.
 
-    A path that cannot be looked at says so, and the others are shown. Raises ConfigError if it is
-    the only one.
+    A path that cannot be looked at says so, its fault is added to `faults`, and the others are
+    shown.
     """
-    files = path_files(names, environ)
-    for file in files:
+    for file in path_files(names, environ):
         try:
             seen = look(file, environ, wanted.chosen, wanted.limit)
-        except ConfigError as error:
-            if len(files) == 1:
-                raise
-            yield "\n".join((f"path {file.stem}: {file}", *(f"  {one}" for one in error.problems)))
+        except MirrorError as error:
+            faults.append(error)
+            yield "\n".join((f"path {file.stem}: {file}", *(f"  {one}" for one in _lines(error))))
             continue
         yield as_text(seen, wanted)
+
+
+def _lines(error: MirrorError) -> list[str]:
+    return error.problems if isinstance(error, ConfigError) else str(error).splitlines()
+
+
+def cut(text: str, columns: int, lines: int) -> str:
+    """As much of a text as a terminal of this size shows without moving; its last line says how
+    many there are more."""
+    # The line end behind the last line needs a line too.
+    there, room = text.splitlines(), max(lines - 1, 1)
+    if len(there) > room:
+        there = [*there[: room - 1], f"… {len(there) - room + 1} lines more"]
+    return "\n".join(line[:columns] for line in there)
 
 
 def as_text(seen: Overview, wanted: Wanted) -> str:
@@ -184,7 +217,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="status", allow_abbrev=False, description=__doc__,
+        prog="status", allow_abbrev=False, description=about(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -5,6 +5,7 @@
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 
 from formats.path_file import PathFile
@@ -25,7 +26,8 @@ class Sources:
     """Where the events of a process come from, and what was seen of them.
 
     `passed`: entries that were left as they were, and when (monotonic); for `rest` seconds they
-    wake nobody here again. `say` writes to the log.
+    wake nobody here again. `after`: of each trigger the number of the last entry, where each is
+    handled one time only. `say` writes to the log.
     """
 
     resource: ResourceFile
@@ -37,6 +39,7 @@ class Sources:
     watch: Watch
     rest: float
     passed: dict[Key, float] = field(default_factory=dict)
+    after: dict[int, int] = field(default_factory=dict)
     unreadable: dict[Path, str] = field(default_factory=dict)
     told: set[Path] = field(default_factory=set)
     refused: set[Path] = field(default_factory=set)
@@ -127,13 +130,16 @@ class Sources:
             self.refused = set(refused)
 
     def _entries(self, trigger: OsfTrigger, now: float) -> Event | None:
-        self.passed = {key: at for key, at in self.passed.items() if now - at < self.rest}
+        if isfinite(self.rest):
+            self.passed = {key: at for key, at in self.passed.items() if now - at < self.rest}
         for match in trigger.matches:
             found = self.board.claim(
                 match, trigger.processing, min(match.maxtargs, _most_entries()), self.holder,
-                self.passed.keys(),
+                self.passed.keys(), self.after.get(match.number, 0),
             )  # fmt: skip
             if found:
+                if not isfinite(self.rest):
+                    self.after[match.number] = found[-1].number
                 return Event(Kind.OSF, entries=tuple(found))
         return None
 
