@@ -608,8 +608,8 @@ def test_all_that_is_wrong_is_told_at_once(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("< xpoll -p $PATH_FILE -r proc >", "< other >", "resource:2: TASK: < xpoll -p $PATH_FILE -r proc >"),
-        ("OSF_DONE.GC = c", "OSF_DONE.GC = q", "proc.resource:8: OSF_DONE.GC: 'q' has no meaning in"),
+        ("< xpoll -p $PATH_FILE -r proc >", "< other >", "proc.resource:2: TASK: < xpoll -p "),
+        ("OSF_DONE.GC = c", "OSF_DONE.GC = q", "proc.resource:8: OSF_DONE.GC: 'q' has no meaning"),
         ("OSF_DONE.CA = w", "OSF_DONE.ZZ = w", "proc.resource:9: OSF_DONE.ZZ: a stage of"),
     ],
     ids=["TASK starts something else", "a letter of no stage", "no stage"],
