@@ -247,7 +247,7 @@ def _resolve(text: str, paths: PathFile, trail: _Trail) -> str:
         if prefix in environ:
             return join(prefix, substitute(rest, environ), environ)
         # Left alone, a forgotten variable would make a directory named like `OPUS_WORK:obs`.
-        if _VARIABLE.fullmatch(prefix):
+        if _VARIABLE.fullmatch(prefix) and not rest.isdigit():
             raise UnresolvedError(f"{text}: the environment variable {prefix} is not set")
     return substitute(text, environ)
 

@@ -25,9 +25,12 @@ def split_reference(text: str) -> tuple[str, str] | None:
 
 
 def split_prefix(text: str) -> tuple[str, str] | None:
-    """PREFIX and rest, if that is what the value may be; not of an address or a host's port."""
+    """PREFIX and rest, if that is what the value may be; not of an address, nor of a host and its
+    port: hosts are not written in capitals."""
     match = _PREFIXED.fullmatch(text)
-    if not match or match[2].startswith("//") or match[2].isdigit():
+    if not match or match[2].startswith("//"):
+        return None
+    if match[2].isdigit() and not match[1].isupper():
         return None
     return match[1], match[2]
 

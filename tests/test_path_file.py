@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formats.keywords import read_keywords, read_line
-from formats.path_file import PathFile, find_path_file, read_path_file
+from formats.path_file import PathFile, find_path_file, named_path_file, read_path_file
 from mirror.errors import ConfigError
 
 COMPLETE = """\
@@ -206,6 +206,8 @@ def test_missing_file_named(tmp_path: Path) -> None:
         pytest.param("W:a", {"W": "/none:/w"}, "/none/a", id="search path, found nowhere"),
         pytest.param("path://MIRROR/a", {"path": "/w"}, "path://MIRROR/a", id="an address"),
         pytest.param("nomad:5432", {"nomad": "/w"}, "nomad:5432", id="host and port"),
+        pytest.param("NOMAD:5432", {}, "NOMAD:5432", id="host and port in capitals"),
+        pytest.param("OPUS_WORK:2026", {"OPUS_WORK": "/w"}, "/w/2026", id="a year"),
         pytest.param("12:00:00", {}, "12:00:00", id="a time"),
         pytest.param("lower:case", {}, "lower:case", id="no variable"),
     ],
@@ -347,6 +349,28 @@ def test_find_path_file_refuses(tmp_path: Path, name: str) -> None:
 def test_find_path_file_says_when_nothing_is_set() -> None:
     with pytest.raises(ConfigError, match="OPUS_DEFINITIONS_DIR, which is not set"):
         find_path_file("blue", {})
+
+
+@pytest.mark.parametrize("given", ["blue", "blue.path", "./blue.path", "{here}/blue.path"])
+def test_a_path_by_name_or_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """As every command takes it: what looks like a file is one, even if a name leads elsewhere."""
+    along = write(tmp_path / "along", "blue.path", "")
+    here = write(tmp_path / "here", "blue.path", "")
+    monkeypatch.chdir(here.parent)
+    found = named_path_file(
+        given.format(here=here.parent), {"OPUS_DEFINITIONS_DIR": str(along.parent)}
+    )
+    assert found.resolve() == (along if given == "blue" else here)
+
+
+def test_a_name_that_is_no_file_here_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    along = write(tmp_path / "along", "blue.path", "")
+    monkeypatch.chdir(tmp_path)
+    assert named_path_file("blue.path", {"OPUS_DEFINITIONS_DIR": str(along.parent)}) == along
 
 
 @given(st.text(max_size=40))

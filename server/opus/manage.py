@@ -232,7 +232,10 @@ def ask_passwords(
         )  # fmt: skip
     from getpass import getpass
 
-    return {prompt: getpass(f"{prompt or 'Password'}: ").encode() for prompt in sorted(prompts)}
+    try:
+        return {prompt: getpass(f"{prompt or 'Password'}: ").encode() for prompt in sorted(prompts)}
+    except EOFError:
+        raise ConfigError(["a password is asked for, and none was given"]) from None
 
 
 def _read_password(descriptor: str) -> bytes:
