@@ -1,8 +1,11 @@
 """The demonstration: it runs through, and removes nothing but an earlier one."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from client import PATIENCE, PROJECT
 
 from mirror.errors import ConfigError
 from server.samples.demo import MARK, main
@@ -28,3 +31,17 @@ def test_it_removes_nothing_of_others(tmp_path: Path) -> None:
         main([str(tmp_path)])
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     assert not (tmp_path / MARK).exists()
+
+
+def test_processes_take_what_is_published_all_the_way(tmp_path: Path) -> None:
+    """demo-opus, as it is typed; nothing of it goes on afterwards."""
+    directory = tmp_path / "demo"
+    ran = subprocess.run(
+        [sys.executable, "-m", "server", "demo-opus", str(directory)],
+        cwd=PROJECT, capture_output=True, text=True, timeout=2 * PATIENCE, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "IN     Ingested         C       Ingested      10" in ran.stdout
+    assert "processes 4: 4 halted" in ran.stdout
+    assert len(list((directory / "inbox").iterdir())) == 10
+    assert b"<svg" in (directory / "monitor.html").read_bytes()

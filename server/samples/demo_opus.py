@@ -30,7 +30,7 @@ from server.samples.demo import (
     shown,
 )
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds in which everything must have arrived."""
 
 WAIT = "30"
