@@ -123,6 +123,7 @@ def send(place: "BoardPlace", page: list[Post], halt: Halt) -> Outcome:
     Raises LocalError where the server half is not there, or cannot be run.
     """
     arguments = ["osf", "post", "-p", place.path, "-t", place.type, "--list", "-"]
+    arguments += ["--by", "update_mirror"]
     # Killed, this run must not write behind the back of the next one.
     arguments += ["--parent", str(os.getpid())]
     answer = ask_server(arguments, "".join(map(_line, page)), halt)

@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
     if problems := [
         f"osf {given.action}: {option} does not go with it"
         for option, value, action in (
-            ("--list", given.list, "post"), ("--prune", given.prune, "history"),
+            ("--list", given.list, "post"), ("--by", given.by, "post"),
+            ("--prune", given.prune, "history"),
         )
         if value is not None and given.action != action
     ]:  # fmt: skip
@@ -152,7 +153,7 @@ def _post(board: Blackboard, given: argparse.Namespace) -> int:
     if problems:
         raise ConfigError(problems)
     dcf = NO_DCF if given.dcf is None else given.dcf
-    return post.post_list(board, given.data_id, dcf, given.list, given.parent)
+    return post.post_list(board, given.data_id, dcf, given.list, given.by or "osf", given.parent)
 
 
 _ACTIONS: Mapping[str, Callable[[Blackboard, argparse.Namespace], int | None]] = {
@@ -205,7 +206,7 @@ _HELP: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "Make or change many entries, from lines DATASET|XX=s,YY=s|; with anew| behind it, an entry"
         " that is there is removed first. It answers DATASET|WHAT|WHY| for each, WHAT being"
         " created, updated, unchanged or refused.",
-        ("data_id", "dcf", "list", "parent"),
+        ("data_id", "dcf", "list", "by", "parent"),
     ),
 }
 """Of each action what it does, and the options that go with it."""
@@ -244,6 +245,7 @@ def _parser(action: str | None = None) -> argparse.ArgumentParser:
         help=f"history: at most the last N changes (default {HISTORY})")  # fmt: skip
     add("--prune", dest="prune", metavar="DAYS", type=_count,
         help="history: remove the changes that are older")  # fmt: skip
+    add("--by", dest="by", metavar="NAME", help="post: who does, for the history (default osf)")
     add("--parent", dest="parent", metavar="PID", type=_count,
         help="post: the process that has started it; once it has ended, write no more")  # fmt: skip
     add("--list", dest="list", metavar="FILE",

@@ -30,15 +30,16 @@ _STATE = re.compile(r"([^=,|]{2})=([^|])")
 
 
 def post_list(
-    board: Blackboard, data_id: str, dcf: str, source: str, parent: int | None = None
-) -> int:
+    board: Blackboard, data_id: str, dcf: str, source: str, by: str = "osf",
+    parent: int | None = None,
+) -> int:  # fmt: skip
     """Post the list in the file `source` (`-`: standard input) and print, for each of its lines,
     `DATASET|WHAT|WHY|`, WHAT being created, updated, unchanged or refused.
 
-    `parent`: the process for which this is done; once it has ended nothing more is written, for
-    whoever comes after it knows better. Returns 1 if a line was refused, which stops no other;
-    else 0. What is printed is durable. Raises ConfigError, nothing posted, for lines that are
-    none, and for letters or stages that the path does not have: they would be wrong in every line;
+    `by`: who posts, for the history. `parent`: the process for which this is done; once it has
+    ended nothing more is written, for whoever comes after it knows better. Returns 1 if a line was
+    refused, which stops no other; else 0. What is printed is durable. Raises ConfigError, nothing
+    posted, for lines that are none, and for letters or stages that the path does not have: they would be wrong in every line;
     ConflictError without the parent.
     """
     lines, problems = read_posts(_read(source), data_id, dcf)
@@ -54,7 +55,7 @@ def post_list(
     posts = list(lines.values())
     refused = False
     for begin in range(0, len(posts), BATCH):
-        answers = _post(board, posts[begin : begin + BATCH], parent)
+        answers = _post(board, posts[begin : begin + BATCH], by, parent)
         refused |= any(what == REFUSED for _, what, _ in answers)
         tell("\n".join("|".join(answer) + "|" for answer in answers))
     return int(refused)
@@ -82,7 +83,7 @@ def read_posts(
 
 
 def _post(
-    board: Blackboard, posts: Sequence[Post], parent: int | None
+    board: Blackboard, posts: Sequence[Post], by: str, parent: int | None
 ) -> list[tuple[str, str, str]]:
     """Post a batch; of each what became of it, and why."""
 
@@ -97,7 +98,7 @@ def _post(
         except ConfigError as error:
             refused[number] = "; ".join(error.problems).replace("|", " ")
     wanted = [one for number, one in enumerate(posts) if number not in refused]
-    done = iter(board.post(wanted, check=check))
+    done = iter(board.post(wanted, by, check))
     return [
         (one.key.dataset, REFUSED, refused[number])
         if number in refused
