@@ -39,8 +39,8 @@ def post_list(
     `by`: who posts, for the history. `parent`: the process for which this is done; once it has
     ended nothing more is written, for whoever comes after it knows better. Returns 1 if a line was
     refused, which stops no other; else 0. What is printed is durable. Raises ConfigError, nothing
-    posted, for lines that are none, and for letters or stages that the path does not have: they would be wrong in every line;
-    ConflictError without the parent.
+    posted, for lines that are none, and for letters or stages that the path does not have: they
+    would be wrong in every line; ConflictError without the parent.
     """
     lines, problems = read_posts(_read(source), data_id, dcf)
     # Each set of states once: a list may have them in hundreds of thousands of lines.
