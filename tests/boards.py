@@ -6,11 +6,13 @@ Run as a program it is such a process: `boards.py DIRECTORY ACT NAME…`.
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from client import PATIENCE
 from places import environment_of
 
 from formats.triggers import OsfMatch
@@ -34,6 +36,8 @@ STAGE03.TITLE = DN
 STAGE03.CSTATUS.C = 'Done'
 """
 TYPE = "fst"
+TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+"""A time as commands print it: a regular expression."""
 WAITING = OsfMatch(1, {"FE": "w"}, None, None, 1)
 FETCHING = {"FE": "p"}
 
@@ -76,6 +80,20 @@ class BoardSite:
             process.kill()
             process.communicate()
 
+    def at_once(self, act: str, *each: Sequence[str]) -> list[str]:
+        """Processes that begin together, one with each of these words; what each has printed."""
+        processes = [self.start(act, *words) for words in each]
+        for process in processes:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0] * len(each)
+        return said
+
 
 def board_site(directory: Path, place: Place, stages: str = STAGES) -> BoardSite:
     """A site whose path has `stages`, with its board in a file or in the PostgreSQL at `place`."""
@@ -85,6 +103,15 @@ def board_site(directory: Path, place: Place, stages: str = STAGES) -> BoardSite
     (directory / "blue.stage").write_text(stages)
     environ = environment_of(place) if isinstance(place, PostgresServer) else {}
     return BoardSite(directory, environ)
+
+
+def named_site(directory: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> BoardSite:
+    """Such a site whose path the commands of this process find by its name."""
+    site = board_site(directory, place)
+    monkeypatch.setenv("OPUS_DEFINITIONS_DIR", str(directory))
+    for name, value in site.environ.items():
+        monkeypatch.setenv(name, value)
+    return site
 
 
 def join(board: Blackboard, name: str = "fetch", host: str | None = None) -> int:

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,6 +110,20 @@ class MirrorSite:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def refusal(self, lines: str) -> str:
+        """What a run says of a mirror.yaml with these lines besides, which it has to refuse."""
+        self.configure("http://127.0.0.1:1/")
+        with self.config.open("a", encoding="utf-8") as file:
+            file.write(f"{lines}\n")
+        ran = self.run()
+        assert ran.exit == 3
+        return ran.stderr
+
+    def change_state(self, sql: str, *values: object) -> None:
+        """Change the state, as a kill at some instant leaves it."""
+        with closing(sqlite3.connect(self.private / "state.db")) as database, database:
+            database.execute(sql, values)
 
     def visible(self) -> dict[str, bytes]:
         """Every file of data/, info/ and store/ with its content."""

@@ -4,14 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from boards import BoardSite, board_site
 from client import MirrorSite
 from hypothesis import HealthCheck, settings
 from places import NewDatabase, postgres_server
 from served import Process, serving
 from simulator import Simulator
 from traps import plain_store
+from xpolls import Pipeline
 
-from server.site import Place, SqliteFile
+from mirror.state import State
+from server.blackboard import Blackboard
+from server.samples import sample
+from server.site import Place, PostgresServer, SqliteFile
 
 # On a busy machine any example may take any time; and what passes once passes every time. Others
 # are tried by `pytest --hypothesis-profile=default`.
@@ -67,3 +72,62 @@ def server(store: Path) -> Iterator[Process]:
         yield running
     assert running.process.returncode == 0
     assert running.errors == ""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample store, built once; nobody writes to it."""
+    store = tmp_path_factory.mktemp("built") / "store"
+    sample.build(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def board_server(postgres: NewDatabase) -> PostgresServer:
+    """A PostgreSQL for the boards of many paths, as a site has it."""
+    return postgres()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def board_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where the board of a new path may be, once for each database that can hold one."""
+    if request.param == "sqlite":
+        return SqliteFile(tmp_path / "board.db")
+    shared: PostgresServer = request.getfixturevalue("board_server")
+    return shared
+
+
+@pytest.fixture
+def site(tmp_path: Path, board_place: Place) -> BoardSite:
+    """A path whose board is in a file, and once more one in PostgreSQL; a file with another
+    subject has its own."""
+    return board_site(tmp_path, board_place)
+
+
+@pytest.fixture
+def board(site: BoardSite) -> Iterator[Blackboard]:
+    """The board of the site, open."""
+    with site.board() as opened:
+        yield opened
+
+
+@pytest.fixture(params=["renameat2", "link"])
+def either_rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways in which a file gets a name that must be free."""
+    if request.param == "link":
+        monkeypatch.setattr("server.opus.moving._renameat2", lambda: None)
+    return str(request.param)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    """A path with an empty board and an empty inbox."""
+    return Pipeline(tmp_path)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """A client's state without any product."""
+    one = State.open(tmp_path / "state.db")
+    yield one
+    one.close()

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from places import data_store
-from pubruns import store_rows, tell_place
+from commands import Tool
+from places import data_store, tell_place
+from pubruns import store_rows
 
-from server.__main__ import main
 from server.catalogue import catalogue
 from server.database import Database, Row
 from server.site import Place, PostgresServer
@@ -74,28 +74,10 @@ def content(database: Database) -> list[list[Row]]:
     return [database.rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES]
 
 
-class Disttool:
-    """The command in this process, for a site whose place the environment tells."""
+class Disttool(Tool):
+    """The command, for a site whose place the environment tells."""
 
-    def __init__(self, root: Path, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-        self.root = root
-        self.place = place
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit status, standard output, standard error."""
-        try:
-            code = main(["disttool", *arguments])
-        except SystemExit as ended:
-            code = int(str(ended.code))
-        said = self._capsys.readouterr()
-        return code, said.out, said.err
-
-    def done(self, *arguments: str) -> str:
-        """What a call prints that must succeed without a complaint."""
-        code, out, err = self(*arguments)
-        assert (code, err) == (0, "")
-        return out
+    name = "disttool"
 
     def lines(self, *arguments: str) -> list[str]:
         """The lines that a call with `-simple` prints."""

@@ -6,6 +6,7 @@ what the stores of these tests hold, and is no reader of lists or mdc in general
 
 import gzip
 import io
+import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
@@ -157,3 +158,12 @@ def _local(name: str, value: str, prefix: str, destdir: str, place: str | None) 
 
 def _join(*parts: str) -> str:
     return "/".join(part for part in parts if part)
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the midst of a file, and hide the traces."""
+    seen = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))

@@ -18,7 +18,7 @@ from mirror.run_tables import import_run
 from server.catalogue import add_product, catalogue, find_fileset, find_product
 from server.contents import files_after, filesets_after
 from server.database import Database
-from server.site import Place, Roots, Site, SqliteFile
+from server.site import Place, Roots, Site
 
 LABELS = ("target_id", "stage", "stage_id", "exp_name", "data_group", "filter")
 WORKDIR = "neb://ipp009.0/gpc1/night"
@@ -78,10 +78,7 @@ class Finished:
         config.write_text(f"NEB_ROOT STR {self.neb}\n")
         self.environ = {**os.environ, "SITE_CONFIG": str(config)}
         self.environ["DATA_STORE_ROOT"] = str(self.site.root)
-        if isinstance(place, SqliteFile):
-            self.environ["DS_DBNAME"] = str(place.path)
-        else:
-            self.environ.update(environment_of(place))
+        self.environ.update(environment_of(place))
         for product in ("one", "two"):
             add_product(database, product, "ipp-dist", "a destination", LABELS)
             (self.site.root / product).mkdir()

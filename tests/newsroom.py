@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 from client import Ran
+from commands import typed
 from places import data_store, environment_of
+from pubruns import VERSION
 
 from mirror.run_tables import import_run
-from server.__main__ import main
 from server.catalogue import catalogue
 from server.modes import format_rows
-from server.site import Place, PostgresServer
+from server.site import Place
 
 LABEL = "nightly"
 COMMENT = "moving objects"
-VERSION = format_rows("dbversion", {"schema_version": "STR"}, [("1.1.53",)], simple=False)
 
 _TABLES = ("dsProduct", "dsFileset", "dsFile", "publishClient", "publishRun", "publishDone")
 
@@ -70,10 +70,7 @@ class Newsroom:
         self._capsys = capsys
         self._config = directory / "site.config"
         self.environ = {"DATA_STORE_ROOT": str(self.root), "SITE_CONFIG": str(self._config)}
-        if isinstance(place, PostgresServer):
-            self.environ.update(environment_of(place))
-        else:
-            self.environ["DS_DBNAME"] = str(place.path)
+        self.environ.update(environment_of(place))
         for name, value in self.environ.items():
             patch.setenv(name, value)
         self.configure()
@@ -92,12 +89,7 @@ class Newsroom:
     def __call__(self, *arguments: str) -> Ran:
         """Run a command to its end."""
         self._capsys.readouterr()
-        try:
-            code = main(list(arguments))
-        except SystemExit as ended:
-            code = int(str(ended.code))
-        said = self._capsys.readouterr()
-        return Ran(code, said.out, said.err)
+        return typed(self._capsys, *arguments)
 
     def must(self, *arguments: str) -> str:
         """Run a command that has to succeed without a complaint; returns what it printed."""

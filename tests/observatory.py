@@ -18,8 +18,15 @@ STAGE{0:02}.CSTATUS.C = Done
 STAGE{0:02}.TSTATUS.X = Trouble
 """
 STEPS = ("BN", "RG", "PB")
+"""The columns of the blackboard that steps of runs are posted to."""
 BLACKBOARD = "BLACKBOARD METADATA\n  path STR {}\n  dist STR dst\n  pub STR pub\nEND\n"
 TRANSLATE = f"TRANSLATE METADATA\n  IPP-MOPS STR {sys.executable} -m server ppmops\nEND\n"
+
+
+def stage_text(*titles: str) -> str:
+    """A stage file with these columns."""
+    count = len(titles)
+    return f"NSTAGE = {count}\n" + "".join(map(STAGE.format, range(1, count + 1), titles))
 
 
 class Observatory(Publisher):
@@ -36,10 +43,7 @@ class Observatory(Publisher):
         self.path = directory / "runs.path"
         stages = directory / "runs.stage"
         self.path.write_text(f"OPUS_OBSERVATIONS_DIR = {directory}/board\nSTAGE_FILE = {stages}\n")
-        count = len(STEPS)
-        stages.write_text(
-            f"NSTAGE = {count}\n" + "".join(map(STAGE.format, range(1, count + 1), STEPS))
-        )
+        stages.write_text(stage_text(*STEPS))
         config = directory / "site.config"
         board = BLACKBOARD.format(self.path)
         config.write_text(f"NEB_ROOT STR {self.neb}\n{TRANSLATE}{board}")

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from client import PATIENCE
 
-from server.site import PostgresServer
+from server.site import Place, PostgresServer, SqliteFile
 
 NewDatabase = Callable[[], PostgresServer]
 
@@ -63,13 +63,23 @@ def _patiently(room: Any) -> Iterator[None]:
         yield
 
 
-def environment_of(place: PostgresServer) -> dict[str, str]:
+def environment_of(place: Place) -> dict[str, str]:
     """The environment in which a command uses the database at `place`."""
+    if isinstance(place, SqliteFile):
+        return {"DS_DBNAME": str(place.path)}
     return {
         "DS_DBSERVER": place.host,
         "DS_DBNAME": place.name,
         "DS_DBUSER": place.user or "",
     }
+
+
+def tell_place(monkeypatch: pytest.MonkeyPatch, root: Path, place: Place) -> None:
+    """Let the environment tell commands where things are."""
+    monkeypatch.setenv("DATA_STORE_ROOT", str(root))
+    monkeypatch.delenv("SITE_CONFIG", raising=False)
+    for name, value in environment_of(place).items():
+        monkeypatch.setenv(name, value)
 
 
 def data_store(directory: Path) -> Path:

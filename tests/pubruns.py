@@ -1,18 +1,15 @@
 """Finished runs in a catalogue, and `pubtool` typed for it."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import pytest
-from places import environment_of
+from commands import Tool
 
 from mirror.run_tables import import_run
 from parse_config import load_mdc
-from server.__main__ import main
 from server.catalogue import catalogue
 from server.database import Database
 from server.modes import format_rows
-from server.site import Place, PostgresServer
+from server.site import PostgresServer
 
 VERSION = format_rows("dbversion", {"schema_version": "STR"}, [("1.1.53",)], simple=False)
 
@@ -60,28 +57,10 @@ def rows_of(printed: str, name: str) -> list[dict[str, object]]:
     return [{column: row[column] for column in row} for row in load_mdc(printed)[name]]
 
 
-class Pubtool:
-    """The command in this process, for a site whose place the environment tells."""
+class Pubtool(Tool):
+    """The command, for a site whose place the environment tells."""
 
-    def __init__(self, root: Path, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-        self.root = root
-        self.place = place
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit status, standard output, standard error."""
-        try:
-            code = main(["pubtool", *arguments])
-        except SystemExit as ended:
-            code = int(str(ended.code))
-        said = self._capsys.readouterr()
-        return code, said.out, said.err
-
-    def done(self, *arguments: str) -> str:
-        """What a call prints that must succeed without a complaint."""
-        code, out, err = self(*arguments)
-        assert (code, err) == (0, "")
-        return out
+    name = "pubtool"
 
     def lines(self, *arguments: str) -> list[list[str]]:
         """The words of each line that a call with `-simple` prints."""
@@ -102,16 +81,3 @@ class Pubtool:
             return [
                 database.rows(f"SELECT * FROM {table} ORDER BY 1") for table in tables
             ], products
-
-
-def tell_place(monkeypatch: pytest.MonkeyPatch, root: Path, place: Place) -> None:
-    """Let the environment tell commands where things are."""
-    monkeypatch.setenv("DATA_STORE_ROOT", str(root))
-    monkeypatch.delenv("SITE_CONFIG", raising=False)
-    settings = (
-        environment_of(place)
-        if isinstance(place, PostgresServer)
-        else {"DS_DBNAME": str(place.path)}
-    )
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)

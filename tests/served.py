@@ -19,9 +19,13 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from client import PATIENCE, PROJECT
+from client import PATIENCE, PROJECT, wait_for
+
+from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
 
 HOST = b"Host: x\r\n"
+FILE = "/gpc1/f/image.fits"
+GET_FILE = f"GET {FILE} HTTP/1.1\r\n".encode() + HOST
 
 
 @dataclass
@@ -262,3 +266,25 @@ def make_pair(directory: Path, name: str) -> Pair:
         check=True, capture_output=True,
     )  # fmt: skip
     return pair
+
+
+def one_file(root: Path, data: bytes) -> Path:
+    """A store of plain files with FILE, of these bytes, and nothing else."""
+    fileset = write_fileset(root, "gpc1", "f", [SampleFile("image.fits", data, "fits")])
+    write_product_list(root, "gpc1", [fileset], [])
+    write_root_list(root, [])
+    return root
+
+
+def check_limit(server: Process, limit: int, file: str) -> None:
+    """Beside as many connections as may be, one more is told to come later; then there is room."""
+    held = [server.connect() for _ in range(limit)]
+    for client in held:
+        client.sendall(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert status_of(client.recv(4096)) == 200
+    refused = server.ask(f"GET {file} HTTP/1.1\r\n".encode() + HOST + b"\r\n")
+    assert status_of(refused) == 503
+    assert re.search(rb"\r\nRetry-After: \d+\r\n", refused)
+    for client in held:
+        client.close()
+    wait_for(lambda: server.get(file).status == 200)

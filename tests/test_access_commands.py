@@ -16,7 +16,7 @@ from server.__main__ import main
 from server.catalogue import add_product, catalogue
 from server.people.access import Cost, Gate, hash_password, verify_password
 from server.people.grants import networks, product_named, rules_of, users
-from server.site import CATALOGUE, Place, PostgresServer, SqliteFile
+from server.site import CATALOGUE, Place, SqliteFile
 from server.views.answers import Visitor
 
 PASSWORD = "correct horse"
@@ -390,11 +390,7 @@ def test_as_a_process_with_either_database(place: Place, tmp_path: Path) -> None
     with catalogue(place, create=True) as database:
         add_product(database, "gpc1", "ipp-dist", "one")
     environ = {"PATH": os.environ["PATH"], "DATA_STORE_ROOT": str(data_store(tmp_path))}
-    environ |= (
-        environment_of(place)
-        if isinstance(place, PostgresServer)
-        else {"DS_DBNAME": str(place.path)}
-    )
+    environ |= environment_of(place)
 
     def run(*words: str, stdin: str = "") -> tuple[int, str, str]:
         ended = subprocess.run(

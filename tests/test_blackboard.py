@@ -7,21 +7,11 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from boards import (
-    FETCHING,
-    STAGES,
-    TYPE,
-    WAITING,
-    BoardSite,
-    board_site,
-    fill,
-    join,
-    letters,
-)
+from boards import FETCHING, STAGES, TYPE, WAITING, BoardSite, board_site, fill, join, letters
 from client import PATIENCE
 from places import NewDatabase
 
@@ -43,37 +33,10 @@ SEED = 19980417
 KEY = Key("fs0", TYPE)
 
 
-@pytest.fixture(scope="module")
-def server(postgres: NewDatabase) -> PostgresServer:
-    """A PostgreSQL for the boards of many paths, as a site has it."""
-    return postgres()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Where the board of a new path may be, once for each database that can hold one."""
-    if request.param == "sqlite":
-        return SqliteFile(tmp_path / "board.db")
-    shared: PostgresServer = request.getfixturevalue("server")
-    return shared
-
-
-@pytest.fixture
-def site(tmp_path: Path, place: Place) -> BoardSite:
-    """A path whose board is in a file, and once more one in PostgreSQL."""
-    return board_site(tmp_path, place)
-
-
 @pytest.fixture
 def file_site(tmp_path: Path) -> BoardSite:
     """A path whose board is a file."""
     return board_site(tmp_path, SqliteFile(tmp_path))
-
-
-@pytest.fixture
-def board(site: BoardSite) -> Iterator[Blackboard]:
-    with site.board() as opened:
-        yield opened
 
 
 def match(data_id: str | None = None, dcf: str | None = None, **columns: str) -> OsfMatch:
@@ -362,17 +325,8 @@ class TestClaims:
     def test_every_entry_is_claimed_exactly_once(self, site: BoardSite) -> None:
         with site.board() as board:
             keys = fill(board, ENTRIES)
-        processes = [site.start("claim", str(number % 3 + 1)) for number in range(PROCESSES)]
-        for process in processes:
-            assert process.stdout
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin
-            process.stdin.write("\n")
-            process.stdin.flush()
-        said = [process.communicate(timeout=PATIENCE)[0].split() for process in processes]
-        assert [process.returncode for process in processes] == [0] * PROCESSES
-        claimed = Counter(name for names in said for name in names)
+        said = site.at_once("claim", *([str(number % 3 + 1)] for number in range(PROCESSES)))
+        claimed = Counter(name for names in said for name in names.split())
         assert claimed == Counter(key.dataset for key in keys)
         with site.board() as board:
             assert {letters(entry) for entry in board.entries()} == {"_c_"}
@@ -572,11 +526,13 @@ class TestPlaces:
         with file_site.board(create=False) as board:
             assert [entry.key for entry in board.entries()] == [KEY]
 
-    def test_paths_share_a_server_and_see_their_own(self, tmp_path: Path, place: Place) -> None:
+    def test_paths_share_a_server_and_see_their_own(
+        self, tmp_path: Path, board_place: Place
+    ) -> None:
         sites = []
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
-            sites.append(board_site(tmp_path / name, place))
+            sites.append(board_site(tmp_path / name, board_place))
         with sites[0].board() as one, sites[1].board() as two:
             fill(one, 2)
             two.create(KEY, {"FE": "w"})
@@ -590,9 +546,9 @@ class TestPlaces:
             assert letters(two.find(KEY)) == "_p_"
 
     def test_one_directory_of_two_names_has_one_board_in_a_server(
-        self, tmp_path: Path, server: PostgresServer
+        self, tmp_path: Path, board_server: PostgresServer
     ) -> None:
-        real, linked = (board_site(made(tmp_path / name), server) for name in ("one", "two"))
+        real, linked = (board_site(made(tmp_path / name), board_server) for name in ("one", "two"))
         real.observations.mkdir()
         linked.observations.symlink_to(real.observations)
         with real.board() as one, linked.board() as two:
@@ -600,9 +556,9 @@ class TestPlaces:
             assert two.find(KEY)
 
     def test_a_board_begun_under_another_name_is_found(
-        self, tmp_path: Path, server: PostgresServer
+        self, tmp_path: Path, board_server: PostgresServer
     ) -> None:
-        site = board_site(tmp_path, server)
+        site = board_site(tmp_path, board_server)
         (tmp_path / "real").mkdir()
         site.observations.symlink_to(tmp_path / "real")
         with site.board() as board, board._write() as database:
@@ -666,8 +622,8 @@ class TestPlaces:
         with pytest.raises(LocalError, match="newer version"), file_site.board():
             pass
 
-    def test_migrating_twice_is_nothing(self, place: Place) -> None:
-        database = connect(place, create=True)
+    def test_migrating_twice_is_nothing(self, board_place: Place) -> None:
+        database = connect(board_place, create=True)
         migrate(database)
         migrate(database)
         database.close()

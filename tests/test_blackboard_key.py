@@ -12,12 +12,12 @@ from pathlib import Path
 
 import faults
 import pytest
-from boards import FETCHING, TYPE, WAITING, BoardSite, board_site, join, letters
+from boards import FETCHING, TYPE, WAITING, BoardSite, board_site, join, letters, named_site
 from client import PATIENCE, PROJECT, MirrorSite, Ran
 from inject import STATEMENTS, Ended, Forks, Plan
-from places import NewDatabase
 from runs import chip_run
 from simulator import Product, Simulator
+from states import queue
 from trial import WORKERS, ground
 from xpolls import GUARDED
 
@@ -29,7 +29,7 @@ from mirror.records import DONE, QUEUED, SKIPPED, NewFileset, Post
 from mirror.state import State
 from server.blackboard import Blackboard, Key, open_blackboard
 from server.opus import osf, post
-from server.site import Place, PostgresServer, SqliteFile
+from server.site import Place, SqliteFile
 from server.store_lock import ConflictError
 
 SILENT = Ran(0, "", "")
@@ -41,21 +41,6 @@ LISTED, MIRRORED = "cwwww_", "ccccc_"
 
 
 # osf post
-
-
-@pytest.fixture(scope="module")
-def server(postgres: NewDatabase) -> PostgresServer:
-    """A PostgreSQL for the boards of many paths, as a site has it."""
-    return postgres()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def board_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Where the board of a new path may be, once for each database that can hold one."""
-    if request.param == "sqlite":
-        return SqliteFile(tmp_path / "board.db")
-    shared: PostgresServer = request.getfixturevalue("server")
-    return shared
 
 
 class Osf:
@@ -91,11 +76,7 @@ def command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Osf:
-    site = board_site(tmp_path, board_place)
-    monkeypatch.setenv("OPUS_DEFINITIONS_DIR", str(tmp_path))
-    for name, value in site.environ.items():
-        monkeypatch.setenv(name, value)
-    return Osf(site, capsys)
+    return Osf(named_site(tmp_path, board_place, monkeypatch), capsys)
 
 
 class TestPost:
@@ -269,11 +250,6 @@ class Observatory:
         with self._opened() as board:
             board.update(Key(dataset, "fst"), states)
 
-    def change(self, sql: str) -> None:
-        """Change the state, as a kill at some instant leaves it."""
-        with closing(sqlite3.connect(self.site.private / "state.db")) as database, database:
-            database.execute(sql)
-
     def _opened(self) -> AbstractContextManager[Blackboard]:
         return open_blackboard(read_path_file(self.opus / "mirror.path", self.environ), {})
 
@@ -368,7 +344,7 @@ def test_what_is_posted_again_after_a_kill_changes_nothing(mirror: Observatory) 
     assert mirror.run() == SILENT
     mirror.update("o1", IN="c")
     before = mirror.history("o1")
-    mirror.change("UPDATE fileset SET posted = 0")
+    mirror.site.change_state("UPDATE fileset SET posted = 0")
     assert mirror.run() == SILENT
     assert mirror.history("o1") == before
 
@@ -378,7 +354,7 @@ def test_a_registration_that_was_posted_and_not_recorded_is_not_done_twice(
 ) -> None:
     # The second time it begins anew too, but nobody has seen it done in between.
     assert mirror.run() == SILENT
-    mirror.change("UPDATE fileset SET posted = -1 WHERE name = 'o1'")
+    mirror.site.change_state("UPDATE fileset SET posted = -1 WHERE name = 'o1'")
     assert mirror.patched("blackboard.PAGE = 1") == SILENT
     done = [change for change in mirror.history("o1") if change == ("updated", "DN", "c")]
     assert len(done) == 2, "by the first registration and by the second"
@@ -516,12 +492,7 @@ def test_who_only_looks_posts_nothing(mirror: Observatory, options: list[str]) -
     ],
 )
 def test_a_wrong_key_is_refused(mirror_site: MirrorSite, value: str, told: str) -> None:
-    mirror_site.configure("http://127.0.0.1:1/")
-    with mirror_site.config.open("a", encoding="utf-8") as file:
-        file.write(f"blackboard: {value}\n")
-    ran = mirror_site.run()
-    assert ran.exit == 3
-    assert told in ran.stderr
+    assert told in mirror_site.refusal(f"blackboard: {value}")
 
 
 def test_a_process_wakes_once_on_each_mirrored_fileset(mirror: Observatory, gpc1: Product) -> None:
@@ -622,25 +593,6 @@ def test_killed_at_any_statement_all_is_posted_and_nothing_begins_anew_twice(for
 
 
 # What is owed
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    one = State.open(tmp_path / "state.db")
-    yield one
-    one.close()
-
-
-def queue(state: State, *names: str, product: str = "gpc1", kind: str = QUEUED) -> list[int]:
-    """Queue filesets; returns their numbers."""
-    header, first = state.header_id(""), state.next_id()
-    numbers = list(range(first, first + len(names)))
-    new = [
-        NewFileset(number, name, "", "", header, "", kind)
-        for number, name in zip(numbers, names, strict=True)
-    ]
-    state.add(state.product(product).id, new)
-    return numbers
 
 
 def owed(state: State) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from boards import FETCHING, TYPE, WAITING, BoardSite, board_site, fill, join, letters
+from boards import FETCHING, TYPE, WAITING, BoardSite, fill, join, letters, named_site
 from client import PATIENCE
 from newsroom import is_gone
 from xpolls import ENTRIES, Pipeline
@@ -29,14 +29,7 @@ KEY = Key("fs0", TYPE)
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BoardSite:
     """A path blue on the definitions path; its board is a file."""
-    monkeypatch.setenv("OPUS_DEFINITIONS_DIR", str(tmp_path))
-    return board_site(tmp_path, SqliteFile(tmp_path))
-
-
-@pytest.fixture
-def board(site: BoardSite) -> Iterator[Blackboard]:
-    with site.board() as opened:
-        yield opened
+    return named_site(tmp_path, SqliteFile(tmp_path), monkeypatch)
 
 
 def copied(site: BoardSite) -> Path:

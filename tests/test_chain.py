@@ -14,19 +14,11 @@ SILENT = Ran(0, "", "")
 PRODUCTS = tuple(sample.PRODUCTS)
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The filesets that the origin publishes, as plain files."""
-    store = tmp_path_factory.mktemp("tree") / "store"
-    sample.build(store)
-    return store
-
-
 @pytest.fixture
-def origin(tmp_path: Path, tree: Path) -> Publisher:
+def origin(tmp_path: Path, built: Path) -> Publisher:
     """A Data Store with everything of the tree registered."""
     publisher = Publisher(tmp_path / "origin")
-    publisher.publish(tree)
+    publisher.publish(built)
     return publisher
 
 
@@ -45,7 +37,7 @@ def site_at(directory: Path) -> MirrorSite:
 
 
 def test_a_chain_of_three_sites_is_byte_identical(
-    origin: Publisher, tree: Path, tmp_path: Path
+    origin: Publisher, built: Path, tmp_path: Path
 ) -> None:
     near, far = site_at(tmp_path / "near"), site_at(tmp_path / "far")
     with origin.serving() as url:
@@ -55,12 +47,12 @@ def test_a_chain_of_three_sites_is_byte_identical(
     with serving_process(os.environ, *static) as (url, _):
         far.configure(url, products=list(PRODUCTS), keep_bundles=True, data_prefix="path://M")
         assert far.run() == SILENT
-    assert served_files(near.root / "store") == served_files(tree)
+    assert served_files(near.root / "store") == served_files(built)
     assert far.visible() == near.visible()
     assert near.visible()
 
 
-def test_news_pass_through_the_chain(origin: Publisher, tree: Path, tmp_path: Path) -> None:
+def test_news_pass_through_the_chain(origin: Publisher, built: Path, tmp_path: Path) -> None:
     near, far = site_at(tmp_path / "near"), site_at(tmp_path / "far")
     product = PRODUCTS[0]
     with origin.serving() as first:
@@ -79,10 +71,10 @@ def test_news_pass_through_the_chain(origin: Publisher, tree: Path, tmp_path: Pa
 
 
 def test_a_mirror_of_a_store_in_postgresql(
-    postgres: NewDatabase, tree: Path, tmp_path: Path
+    postgres: NewDatabase, built: Path, tmp_path: Path
 ) -> None:
     origin = Publisher(tmp_path / "origin", environment_of(postgres()))
-    origin.publish(tree, PRODUCTS[0])
+    origin.publish(built, PRODUCTS[0])
     site = site_at(tmp_path / "site")
     with origin.serving() as url:
         site.configure(url, products=["*"], keep_bundles=True)
@@ -90,7 +82,7 @@ def test_a_mirror_of_a_store_in_postgresql(
         assert site.run() == SILENT
     wanted = {
         path: data
-        for path, data in served_files(tree).items()
+        for path, data in served_files(built).items()
         if path.startswith(f"{PRODUCTS[0]}/")
     }
     assert served_files(site.root / "store") == wanted

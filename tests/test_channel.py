@@ -12,25 +12,31 @@ from threading import Thread
 
 import pytest
 from client import PATIENCE, wait_for
-from served import HOST, Pair, Process, make_pair, read_all, serving, status_of
+from served import (
+    FILE,
+    GET_FILE,
+    HOST,
+    Pair,
+    Process,
+    make_pair,
+    one_file,
+    read_all,
+    serving,
+    status_of,
+)
 
 from server.http.channel import Channel, Pace, SecureChannel, Span
-from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
+from server.samples.sample import SampleFile, write_fileset
 from server.web import SPARE
 
 DATA = os.urandom(300_000)
-FILE = "/gpc1/f/image.fits"
-GET_FILE = f"GET {FILE} HTTP/1.1\r\n".encode() + HOST
 ROWS = 20_000
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A product with a file, and one whose list is long."""
-    root = tmp_path_factory.mktemp("store")
-    fileset = write_fileset(root, "gpc1", "f", [SampleFile("image.fits", DATA, "fits")])
-    write_product_list(root, "gpc1", [fileset], [])
-    write_root_list(root, [])
+    root = one_file(tmp_path_factory.mktemp("store"), DATA)
     (root / "long").mkdir()
     rows = "".join(f"o{number}.x|2009-04-15T03:02:11Z|notset|\n" for number in range(ROWS))
     (root / "long/index.txt").write_text(f"# filesetID|time registered|type|\n{rows}")

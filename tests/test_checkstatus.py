@@ -20,7 +20,7 @@ from server.catalogue import catalogue
 from server.database import Database
 from server.distribution import checkstatus
 from server.distribution.status_list import read_source
-from server.site import Place, PostgresServer, SqliteFile
+from server.site import Place, SqliteFile
 from server.store_lock import hold_work
 
 COLUMNS = ("fileset name", "fault")
@@ -30,11 +30,7 @@ class Office:
     """A site that distributes o1, o2 … to destinations, and wants to know what arrived."""
 
     def __init__(self, directory: Path, database: Database, place: Place) -> None:
-        if isinstance(place, PostgresServer):
-            environ = environment_of(place)
-        else:
-            environ = {"DS_DBNAME": str(place.path)}
-        self.publisher = Publisher(directory / "office", environ)
+        self.publisher = Publisher(directory / "office", environment_of(place))
         self.database = database
         self.numbers: dict[str, int] = {}
         self.change("INSERT INTO distTarget (dist_group, filter, stage, clean, state)"

@@ -23,6 +23,7 @@ from pathlib import Path
 import faults
 import pytest
 from client import PATIENCE
+from expected import flip
 from inject import EVERY, FLUSHES, NAMES, Ended, Forks, Plan
 from runs import chip_run, noise
 from simulator import Product, Simulator
@@ -583,22 +584,13 @@ def test_d8_a_state_from_a_newer_version(forks: Forks) -> None:
 # D9: what the operator or the disk did to the tree
 
 
-def rot(path: Path) -> None:
-    """Another byte in the midst, size and time as they were."""
-    seen = path.stat()
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-
-
 def lengthen(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"more")
 
 
 DAMAGE: Mapping[str, tuple[Callable[[Path], None], str]] = {
     "deleted": (Path.unlink, "is missing"),
-    "bit rot": (rot, r"has other content than was mirrored \(.* expected\)"),
+    "bit rot": (flip, r"has other content than was mirrored \(.* expected\)"),
     "longer": (lengthen, r"has \d+ bytes, \d+ expected"),
     "emptied": (lambda path: os.truncate(path, 0), r"has 0 bytes, \d+ expected"),
 }

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from places import data_store, environment_of
+from commands import Tool
+from places import data_store, tell_place
 
 from server import dsprodtool
-from server.__main__ import main
 from server.catalogue import (
     NewFileset,
     Product,
@@ -20,28 +20,16 @@ from server.catalogue import (
 )
 from server.database import Database, Duplicate
 from server.people.grants import add_network, save_user
-from server.site import CATALOGUE, Place, PostgresServer, SqliteFile
+from server.site import CATALOGUE, Place, SqliteFile
 from server.store_lock import LOCK_FILE, hold_fileset
 
 ADD = ("--add", "gpc1", "--type", "ipp-dist", "--description", "Exposures")
 
 
-class Dsprodtool:
-    """The command in this process, for a site whose place the environment tells."""
+class Dsprodtool(Tool):
+    """The command, for a site whose place the environment tells."""
 
-    def __init__(self, root: Path, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-        self.root = root
-        self.place = place
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit status, standard output, standard error."""
-        try:
-            code = main(["dsprodtool", *arguments])
-        except SystemExit as ended:
-            code = int(str(ended.code))
-        said = self._capsys.readouterr()
-        return code, said.out, said.err
+    name = "dsprodtool"
 
     def product(self, name: str = "gpc1") -> Product | None:
         """The product in the catalogue."""
@@ -91,12 +79,7 @@ def test_a_product_s_life_over_either_database(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = data_store(tmp_path)
-    monkeypatch.setenv("DATA_STORE_ROOT", str(root))
-    if isinstance(place, PostgresServer):
-        for name, value in environment_of(place).items():
-            monkeypatch.setenv(name, value)
-    else:
-        monkeypatch.setenv("DS_DBNAME", str(place.path))
+    tell_place(monkeypatch, root, place)
     command = Dsprodtool(root, place, capsys)
     assert command(*ADD, "--hide", "--ps0", "target_id", "--ps1", "stage") == (
         0, f"added product gpc1, ipp-dist, in {root / 'gpc1'}\n", "",

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from client import PATIENCE
+from client import PATIENCE, Ran
+from commands import typed
 from filesets import CONTENT, Store, new_store
-from places import environment_of
+from places import tell_place
 
-from server.__main__ import main
 from server.database import connect
 from server.site import Place, SqliteFile
 
@@ -28,17 +28,13 @@ class Dsreg:
         self.store = store
         self._capsys = capsys
 
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+    def __call__(self, *arguments: str) -> Ran:
         """Exit status, standard output, standard error."""
-        try:
-            code = main(["dsreg", *arguments])
-        except SystemExit as ended:
-            code = int(str(ended.code))
-        said = self._capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err
+        ran = typed(self._capsys, "dsreg", *arguments)
+        assert "Traceback" not in ran.stderr
+        return ran
 
-    def add(self, *arguments: str) -> tuple[int, str, str]:
+    def add(self, *arguments: str) -> Ran:
         """Register o1 in gpc1."""
         return self("--add", "o1", "--product", "gpc1", "--type", "IPP-DIST", *arguments)
 
@@ -50,24 +46,13 @@ class Dsreg:
         return str(path)
 
 
-def use(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    """Let the environment tell where the store is."""
-    monkeypatch.setenv("DATA_STORE_ROOT", str(store.site.root))
-    place = store.site.database
-    if isinstance(place, SqliteFile):
-        monkeypatch.setenv("DS_DBNAME", str(place.path))
-        return
-    for name, value in environment_of(place).items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.fixture
 def dsreg(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Dsreg]:
     """The command and an empty product gpc1, in a catalogue that is a file."""
     with new_store(SqliteFile(tmp_path / "catalogue.db"), tmp_path) as store:
-        use(monkeypatch, store)
+        tell_place(monkeypatch, store.site.root, store.site.database)
         yield Dsreg(store, capsys)
 
 
@@ -82,7 +67,7 @@ def test_copies_over_either_database(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with new_store(place, tmp_path) as store:
-        use(monkeypatch, store)
+        tell_place(monkeypatch, store.site.root, store.site.database)
         dsreg = Dsreg(store, capsys)
         data = str(store.source)
         assert dsreg.add("--list", dsreg.listed(), "--copy", "--datapath", data) == (0, DONE, "")

@@ -23,14 +23,6 @@ PRODUCTS = tuple(sample.PRODUCTS)
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sample store, built once; nobody writes to it."""
-    store = tmp_path_factory.mktemp("built") / "store"
-    sample.build(store)
-    return store
-
-
-@pytest.fixture(scope="module")
 def built_url(built: Path) -> Iterator[str]:
     with serving(built) as url:
         yield url

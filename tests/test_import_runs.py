@@ -303,11 +303,9 @@ def test_killed_between_the_import_and_its_note_it_is_imported_once_more(
     assert site.run() == SILENT
     stamp = state(site, "SELECT value FROM meta WHERE key = 'catalogue'")[0][0]
     token, _, number = stamp.partition(" ")
-    with closing(sqlite3.connect(site.private / "state.db")) as database, database:
-        database.execute("UPDATE fileset SET imported = 0 WHERE id = 1")
-        database.execute(
-            "UPDATE meta SET value = ? WHERE key = 'catalogue'", (f"{token} {int(number) - 1}",)
-        )
+    site.change_state("UPDATE fileset SET imported = 0 WHERE id = 1")
+    before = f"{token} {int(number) - 1}"
+    site.change_state("UPDATE meta SET value = ? WHERE key = 'catalogue'", before)
     assert site.run() == SILENT
     assert runs(site) == [1, 2]
     assert serial(site) == int(number) + 1, "one more transaction, and not everything again"

@@ -4,13 +4,14 @@ import gzip
 from pathlib import Path
 
 import pytest
+from client import Ran
+from commands import typed
 from exported import CHIP_RUN, dbinfo, imfile
 from places import data_store, environment_of
 
-from server.__main__ import main
 from server.catalogue import catalogue
 from server.runs.imported import RunRow, select
-from server.site import CATALOGUE, Place, PostgresServer, SqliteFile
+from server.site import CATALOGUE, Place, SqliteFile
 
 
 class Importrun:
@@ -21,14 +22,9 @@ class Importrun:
         self.place = place
         self._capsys = capsys
 
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+    def __call__(self, *arguments: str) -> Ran:
         """Exit status, standard output, standard error."""
-        try:
-            code = main(["importrun", *arguments])
-        except SystemExit as ended:
-            code = int(str(ended.code))
-        said = self._capsys.readouterr()
-        return code, said.out, said.err
+        return typed(self._capsys, "importrun", *arguments)
 
     def write(self, name: str, data: bytes) -> str:
         """A file to import."""
@@ -71,11 +67,8 @@ def test_each_file_is_told(importrun: Importrun) -> None:
 def test_over_either_database(
     place: Place, importrun: Importrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if isinstance(place, PostgresServer):
-        for name, value in environment_of(place).items():
-            monkeypatch.setenv(name, value)
-    else:
-        monkeypatch.setenv("DS_DBNAME", str(place.path))
+    for name, value in environment_of(place).items():
+        monkeypatch.setenv(name, value)
     importrun.place = place
     assert importrun(importrun.write("chip.mdc", CHIPS))[0] == 0
     assert len(importrun.runs()) == 1

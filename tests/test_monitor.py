@@ -2,8 +2,6 @@
 see them."""
 
 import re
-import shutil
-import subprocess
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from boards import TYPE, BoardSite, board_site, fill, join
-from client import PATIENCE
+from browser import browse
 from served import Process, run_server, serving
 
 from formats.stage_file import read_stage_file
@@ -29,7 +27,6 @@ from server.site import Place, SqliteFile
 from server.views.answers import Absent, Answer, Moved, Stream, Visitor
 from server.views.tree import Tree
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HERE = Visitor("127.0.0.1")
 END = 1_800_000_000.0
 """2027-01-15T08:00:00Z."""
@@ -456,17 +453,6 @@ def test_served(served: Process) -> None:
 
 
 # --- in a browser ----------------------------------------------------------------------------
-
-
-def browse(tmp_path: Path, *options: str) -> bytes:
-    """What a headless Chromium says of a page."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium here to look at a page with")
-    return subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-         f"--user-data-dir={tmp_path / 'profile'}", *options],
-        capture_output=True, timeout=PATIENCE, check=True,
-    ).stdout  # fmt: skip
 
 
 def test_chromium_renders_a_path(served: Process, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 "After the command")."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,35 +10,7 @@ from places import NewDatabase
 
 from server.blackboard import Blackboard
 from server.opus import board_schema
-from server.site import Place, PostgresServer, SqliteFile
-
-
-@pytest.fixture(scope="module")
-def server(postgres: NewDatabase) -> PostgresServer:
-    """A PostgreSQL for the boards of many paths, as a site has it."""
-    return postgres()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Where the board of a new path may be, once for each database that can hold one."""
-    if request.param == "sqlite":
-        return SqliteFile(tmp_path / "board.db")
-    shared: PostgresServer = request.getfixturevalue("server")
-    return shared
-
-
-@pytest.fixture
-def site(tmp_path: Path, place: Place) -> BoardSite:
-    """A path whose board is in a file, and once more one in PostgreSQL."""
-    return board_site(tmp_path, place)
-
-
-@pytest.fixture
-def board(site: BoardSite) -> Iterator[Blackboard]:
-    with site.board() as opened:
-        yield opened
-
+from server.site import Place, PostgresServer
 
 # FILE_ACTION
 
@@ -131,12 +102,12 @@ def test_a_path_may_be_as_long_as_the_system_takes(board: Blackboard) -> None:
 
 def test_claims_of_an_earlier_version_are_returned(
     site: BoardSite,
-    place: Place,
+    board_place: Place,
     file: Path,
     monkeypatch: pytest.MonkeyPatch,
     postgres: NewDatabase,
 ) -> None:
-    if isinstance(place, PostgresServer):
+    if isinstance(board_place, PostgresServer):
         site = board_site(site.directory, postgres())
     with monkeypatch.context() as before:
         before.setattr(board_schema, "STEPS", board_schema.STEPS[:1])

@@ -160,14 +160,6 @@ def test_a_name_in_work_is_never_overwritten(tmp_path: Path, notes: Notes) -> No
     assert list(notes.held) == [tmp_path / "b.in_proc"]
 
 
-@pytest.fixture(params=["renameat2", "link"])
-def either_rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways in which a file gets a name that must be free."""
-    if request.param == "link":
-        monkeypatch.setattr(moving, "_renameat2", lambda: None)
-    return str(request.param)
-
-
 @pytest.mark.usefixtures("either_rename")
 def test_of_many_copies_one_gets_a_file(tmp_path: Path) -> None:
     names = [f"{number:03}.in" for number in range(200)]

@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from boards import BoardSite, board_site, join
 from client import PATIENCE, PROJECT
+from commands import printed
 
 from formats.path_file import read_path_file
 from formats.resource_file import ResourceFile, read_resource_file
@@ -66,12 +68,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BoardSite]
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Command:
     """A command as a shell would call it; what it prints."""
-
-    def call(command: Callable[[list[str]], int], *words: str) -> str:
-        assert command(list(words)) == 0
-        return capsys.readouterr().out
-
-    return call
+    return partial(printed, capsys)
 
 
 def write_resource(site: BoardSite, name: str, text: str) -> ResourceFile:

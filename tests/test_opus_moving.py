@@ -3,19 +3,16 @@ found again whenever the process is killed (OPUS, "Process resource files")."""
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from boards import BoardSite, board_site, join
-from places import NewDatabase
+from boards import join
 
 from mirror.errors import LocalError
 from server.blackboard import Blackboard
 from server.opus import moving
 from server.opus.events import ClaimedFile
 from server.opus.moving import add_suffix, finish_move, move_file, return_file
-from server.site import Place, PostgresServer, SqliteFile
 
 
 @pytest.fixture
@@ -86,14 +83,6 @@ def test_a_move_into_its_own_directory_changes_nothing(
         directory.symlink_to(claimed.original.parent)
     assert move_file(claimed, directory, Told()) == directory / "a.in_proc"
     assert os.listdir(claimed.original.parent) == ["a.in_proc"]
-
-
-@pytest.fixture(params=["renameat2", "link"])
-def either_rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways in which a file gets a name that must be free."""
-    if request.param == "link":
-        monkeypatch.setattr(moving, "_renameat2", lambda: None)
-    return str(request.param)
 
 
 @pytest.mark.usefixtures("either_rename")
@@ -234,33 +223,6 @@ def test_the_end_of_a_move_touches_no_other_file(
 # What the board knows of it
 
 
-@pytest.fixture(scope="module")
-def server(postgres: NewDatabase) -> PostgresServer:
-    """A PostgreSQL for the boards of many paths, as a site has it."""
-    return postgres()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Where the board of a new path may be, once for each database that can hold one."""
-    if request.param == "sqlite":
-        return SqliteFile(tmp_path / "board.db")
-    shared: PostgresServer = request.getfixturevalue("server")
-    return shared
-
-
-@pytest.fixture
-def site(tmp_path: Path, place: Place) -> BoardSite:
-    """A path whose board is in a file, and once more one in PostgreSQL."""
-    return board_site(tmp_path, place)
-
-
-@pytest.fixture
-def board(site: BoardSite) -> Iterator[Blackboard]:
-    with site.board() as opened:
-        yield opened
-
-
 class Killed(BaseException):
     """Stands for SIGKILL."""
 
@@ -292,6 +254,19 @@ class Recorded:
             raise Killed
 
 
+def killed_in_move(
+    board: Blackboard, file: ClaimedFile, directory: Path, step: str,
+    recorded: type[Recorded] = Recorded,
+) -> int:  # fmt: skip
+    """A process that is killed before this step of a move; returns its number."""
+    holder = join(board)
+    with board.hold_alive(holder):
+        board.note_file(holder, file.original, file.claimed)
+        with pytest.raises(Killed):
+            move_file(file, directory, recorded(board, holder, file.claimed, step))
+    return holder
+
+
 @pytest.mark.parametrize(
     ("killed", "where"),
     [
@@ -304,12 +279,7 @@ def test_killed_in_a_move_to_another_file_system(
     board: Blackboard, claimed: ClaimedFile, elsewhere: Path, killed: str, where: str
 ) -> None:
     """Of both names and the hidden one, one is left."""
-    holder = join(board)
-    with board.hold_alive(holder):
-        board.note_file(holder, claimed.original, claimed.claimed)
-        diary = Recorded(board, holder, claimed.claimed, killed)
-        with pytest.raises(Killed):
-            move_file(claimed, elsewhere, diary)
+    holder = killed_in_move(board, claimed, elsewhere, killed)
     board.reap()
     assert board.held(holder)[1] == []
     root = elsewhere.parent
@@ -323,18 +293,14 @@ def test_killed_in_a_move_to_another_file_system(
 
 def test_killed_in_the_copy(board: Blackboard, claimed: ClaimedFile, elsewhere: Path) -> None:
     """What was written of it does not stay."""
-    holder = join(board)
-    with board.hold_alive(holder):
-        board.note_file(holder, claimed.original, claimed.claimed)
 
-        class Dying(Recorded):
-            def copying(self, hidden: Path) -> None:
-                super().copying(hidden)
-                hidden.write_text("a.")
-                raise Killed
+    class Dying(Recorded):
+        def copying(self, hidden: Path) -> None:
+            super().copying(hidden)
+            hidden.write_text("a.")
+            raise Killed
 
-        with pytest.raises(Killed):
-            move_file(claimed, elsewhere, Dying(board, holder, claimed.claimed, ""))
+    killed_in_move(board, claimed, elsewhere, "", Dying)
     assert len(os.listdir(elsewhere)) == 1
     board.reap()
     assert os.listdir(elsewhere) == []
@@ -344,11 +310,7 @@ def test_killed_in_the_copy(board: Blackboard, claimed: ClaimedFile, elsewhere: 
 def test_a_new_file_with_the_name_of_the_old_one_stays(
     board: Blackboard, claimed: ClaimedFile, elsewhere: Path
 ) -> None:
-    holder = join(board)
-    with board.hold_alive(holder):
-        board.note_file(holder, claimed.original, claimed.claimed)
-        with pytest.raises(Killed):
-            move_file(claimed, elsewhere, Recorded(board, holder, claimed.claimed, "last rename"))
+    killed_in_move(board, claimed, elsewhere, "last rename")
     claimed.claimed.write_text("another")
     board.reap()
     assert claimed.claimed.read_text() == "another"
@@ -359,11 +321,7 @@ def test_an_action_is_not_due_for_a_file_that_was_returned(
     board: Blackboard, claimed: ClaimedFile, elsewhere: Path
 ) -> None:
     """What stands where it would have gone is another one."""
-    holder = join(board)
-    with board.hold_alive(holder):
-        board.note_file(holder, claimed.original, claimed.claimed)
-        with pytest.raises(Killed):
-            move_file(claimed, elsewhere, Recorded(board, holder, claimed.claimed, "record"))
+    holder = killed_in_move(board, claimed, elsewhere, "record")
     (elsewhere / "a.in_proc").write_text("another")
     assert board.reap() == [
         f"file {claimed.original}: returned by process fetch ({holder}) on {board.host}, dead"

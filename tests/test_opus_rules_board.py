@@ -6,11 +6,13 @@ import re
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from boards import FETCHING, TYPE, WAITING, BoardSite, board_site, fill, join, letters
+from boards import FETCHING, TIME, TYPE, WAITING, BoardSite, fill, join, letters, named_site
 from client import PATIENCE, wait_for
+from commands import printed
 from xpolls import ENTRIES, Pipeline
 
 from mirror.errors import ConfigError
@@ -19,26 +21,19 @@ from server.opus import manage, osf, reap, status
 from server.site import SqliteFile
 from server.store_lock import ConflictError
 
-TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 Command = Callable[..., str]
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BoardSite:
     """A path blue on the definitions path, with the stages LI, FE and DN."""
-    monkeypatch.setenv("OPUS_DEFINITIONS_DIR", str(tmp_path))
-    return board_site(tmp_path, SqliteFile(tmp_path))
+    return named_site(tmp_path, SqliteFile(tmp_path), monkeypatch)
 
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """A command as a shell would call it; what it prints."""
-
-    def call(main: Callable[[list[str]], int], *words: str) -> str:
-        assert main(list(words)) == 0
-        return capsys.readouterr().out
-
-    return call
+    return partial(printed, capsys)
 
 
 def test_an_entry(site: BoardSite) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from xpoll_here import noted, xpoll
-from xpolls import ENTRIES, FILES, Pipeline
+from xpoll_here import xpoll
+from xpolls import DONE, ENTRIES, FILES, SUCCESS, Pipeline, noted
 
 from mirror.errors import LocalError
 from server.blackboard import Key
@@ -18,16 +18,8 @@ from server.opus.loop import Process
 from server.opus.manage import ask_passwords
 from server.process import main, read_task
 
-SUCCESS = "XPOLL_STATE.00 = FILE_SUCCESS\n"
-DONE = "XPOLL_STATE.00 = OSF_DONE\n"
 BY_NAME = 'name=${EVENT_NAME##*/}; exit "${name%%.*}"'
 """A command whose exit status is what its file is called."""
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
-    """A path with an empty board and an empty inbox."""
-    return Pipeline(tmp_path)
 
 
 # The map

@@ -8,8 +8,8 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from xpoll_here import noted, xpoll
-from xpolls import ENTRIES, FILES, Pipeline
+from xpoll_here import xpoll
+from xpolls import DONE, ENTRIES, FILES, SUCCESS, Pipeline, noted
 
 from formats.resource_file import ResourceFile, read_resource_file
 from formats.triggers import TimeTrigger
@@ -26,15 +26,7 @@ COMMAND = g2f.pl
 XPOLL_STATE.00 = SUCCESS
 """
 TIMER = "TIME_RANK = 1\nDELTA_TIME = 000:00:10:00\n"
-SUCCESS = "XPOLL_STATE.00 = FILE_SUCCESS\n"
-DONE = "XPOLL_STATE.00 = OSF_DONE\n"
 HOUR, DAY = 3600, 86400
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
-    """A path with an empty board and an empty inbox."""
-    return Pipeline(tmp_path)
 
 
 def read(directory: Path, text: str, name: str = "g2f") -> ResourceFile:

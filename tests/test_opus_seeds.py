@@ -5,6 +5,7 @@ from datetime import time
 from pathlib import Path
 
 import pytest
+from quoted import FILE, OSF, STATUSES
 
 from formats.outcomes import FileChange, Outcome
 from formats.path_file import PathFile, read_path_file
@@ -36,26 +37,6 @@ TIME_RANK = 1 !if multiple trigger types are used in
               !combination, this determines what order
 DELTA_TIME = 000:00:30:00 !trigger every 30 minutes from the initial
                           !time at which the process is started
-"""
-OSF = """\
-OSF_RANK = 1 !if multiple trigger types are used in
-             !combination, this determines what order
-OSF_TRIGGER1.XX = w !when OSF column XX = "w" (waiting)
-OSF_TRIGGER1.YY = c !and when OSF column YY = "c" (complete)
-OSF_TRIGGER1.DATA_ID = zzz !and the OSF data id = "zzz"...
-OSF_PROCESSING.XX = p !set this OSF stage upon being triggered
-"""
-FILE = """\
-FILE_RANK = 1 !if multiple trigger types are used in
-              !combination, this determines what order
-FILE_DIRECTORY1 = /mydisk/mydata/ !incoming data found here
-FILE_OBJECT1 = *.incoming !trigger on files that match the pattern
-FILE_PROCESSING = _proc ! file renamed to include this on end
-                        ! when found (prevents retriggering)
-FILE_SUCCESS.DIRECTORY = /mydisk/done/ ! If successful, file is moved
-                                       ! here (still has _proc on name)
-FILE_ERROR.DIRECTORY = /mydisk/bad/ ! If unsuccessful, file is moved
-                                    ! here (still has _proc on name)
 """
 
 
@@ -339,19 +320,7 @@ OUTPATH = /mydir/outgoing !directory where output products are placed
 
     def test_exit_statuses(self, tmp_path: Path) -> None:
         """1: GC is c and CA is n; 5: GC is c and CA is w; 3: GC is e; any other: GC is x."""
-        text = """\
-XPOLL_STATE.01 = OSF_SUCCESS1
-XPOLL_STATE.03 = OSF_ERROR1
-XPOLL_STATE.05 = OSF_SUCCESS2
-XPOLL_ERROR.GC = x !any exit status != 1,3,5 sets OSF stage
-                   !GC to x
-OSF_SUCCESS1.GC = c !if exit status=1 set OSF stage GC to c...
-OSF_SUCCESS1.CA = n !...and set OSF stage CA to n (not necessary)
-OSF_SUCCESS2.GC = c !if exit status=5 set OSF stage CA to c...
-OSF_SUCCESS2.CA = w !...and set OSF stage CA to w (waiting)
-OSF_ERROR1.GC = e !if exit status=3 set OSF stage GC to e
-"""
-        resource = process(tmp_path, OSF + text)
+        resource = process(tmp_path, OSF + STATUSES)
         meant = {status: resource.outcomes[name].osf for status, name in resource.states.items()}
         assert meant == {1: {"GC": "c", "CA": "n"}, 3: {"GC": "e"}, 5: {"GC": "c", "CA": "w"}}
         assert resource.outcomes["XPOLL_ERROR"].osf == {"GC": "x"}

@@ -13,30 +13,18 @@ from pathlib import Path
 
 import pytest
 from client import PATIENCE
-from xpoll_here import noted, xpoll
-from xpolls import ENTRIES, FILES, Pipeline, stop
+from xpoll_here import xpoll
+from xpolls import ENTRIES, FILES, SUCCESS, Pipeline, noted, stop
 
 from mirror.errors import LocalError
 from server.opus import moving
 
-SUCCESS = "XPOLL_STATE.00 = FILE_SUCCESS\n"
 SEEN = "echo ${EVENT_NAME##*/} >> $OUT/seen"
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
-    """A path with an empty board and an empty inbox."""
-    return Pipeline(tmp_path)
 
 
 def to_directory(directory: Path) -> str:
     """FILE_SUCCESS moves there."""
     return FILES.replace("FILE_SUCCESS = _ok", f"FILE_SUCCESS.DIRECTORY = {directory}")
-
-
-def log(pipeline: Pipeline) -> str:
-    """The process log, which may not be there yet."""
-    return pipeline.log() if (pipeline.home / "night-proc.log").exists() else ""
 
 
 # Files that keep no other
@@ -109,7 +97,7 @@ def test_an_outcome_is_applied_once_it_can_be(pipeline: Pipeline) -> None:
     pipeline.drop("a.in")
     with pipeline.running() as process:
         pipeline.wait(lambda: noted(pipeline))
-        pipeline.wait(lambda: "is tried again at every poll" in log(pipeline))
+        pipeline.wait(lambda: "is tried again at every poll" in pipeline.said())
         pipeline.drop("b.in")
         pipeline.wait(lambda: len(noted(pipeline)) == 2)
         target.unlink()
@@ -127,7 +115,7 @@ def test_what_is_in_the_way_to_the_end_is_returned(pipeline: Pipeline) -> None:
     pipeline.resource(SEEN, to_directory(target) + SUCCESS)
     pipeline.drop("a.in")
     with pipeline.running() as process:
-        pipeline.wait(lambda: "is tried again at every poll" in log(pipeline))
+        pipeline.wait(lambda: "is tried again at every poll" in pipeline.said())
         assert stop(process).exit == 0
     assert pipeline.inboxed() == ["a.in"]
     assert f"{pipeline.inbox}/a.in: is returned" in pipeline.log()
@@ -178,7 +166,7 @@ def test_a_full_disk_that_gets_room_again(pipeline: Pipeline, small: Path) -> No
     (small / "other").write_bytes(bytes(1 << 20))
     pipeline.drop("a.in")
     with pipeline.running() as process:
-        pipeline.wait(lambda: "No space left on device" in log(pipeline))
+        pipeline.wait(lambda: "No space left on device" in pipeline.said())
         (small / "other").unlink()
         pipeline.wait(lambda: (small / "a.in_proc").exists())
         assert stop(process).exit == 0

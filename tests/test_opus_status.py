@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from boards import TYPE, BoardSite, board_site, fill, join
+from boards import TIME, TYPE, BoardSite, board_site, fill, join, named_site
 from client import PATIENCE, PROJECT
 
 from formats.resource_file import Display
@@ -21,17 +21,12 @@ from server.opus.overview import Worker, look, path_files
 from server.site import Place, SqliteFile
 
 Status = Callable[..., str]
-TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 
 @pytest.fixture
 def site(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> BoardSite:
     """A path blue on the definitions path; once a database."""
-    monkeypatch.setenv("OPUS_DEFINITIONS_DIR", str(tmp_path))
-    made = board_site(tmp_path, place)
-    for name, value in made.environ.items():
-        monkeypatch.setenv(name, value)
-    return made
+    return named_site(tmp_path, place, monkeypatch)
 
 
 @pytest.fixture

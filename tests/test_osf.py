@@ -7,18 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from boards import TYPE, BoardSite, board_site, letters
-from places import NewDatabase
+from boards import TIME, TYPE, BoardSite, board_site, letters, named_site
 
 from formats.stage_file import read_stage_file
 from mirror.errors import ConfigError
 from server.blackboard import Key
 from server.opus import history, manage, osf, reap, status
-from server.site import Place, PostgresServer, SqliteFile
+from server.site import Place, SqliteFile
 from server.store_lock import ConflictError
 
 ENTRY = ("-f", "fs0", "-t", TYPE)
-TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 
 class Osf:
@@ -39,34 +37,15 @@ class Osf:
             return letters(board.find(key))
 
 
-@pytest.fixture(scope="module")
-def server(postgres: NewDatabase) -> PostgresServer:
-    """A PostgreSQL for the boards of many paths, as a site has it."""
-    return postgres()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Where the board of a new path may be, once for each database that can hold one."""
-    if request.param == "sqlite":
-        return SqliteFile(tmp_path / "board.db")
-    shared: PostgresServer = request.getfixturevalue("server")
-    return shared
-
-
 @pytest.fixture
 def command(
     tmp_path: Path,
-    place: Place,
+    board_place: Place,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Osf:
     """`osf` where blue.path is on the definitions path; once a database."""
-    site = board_site(tmp_path, place)
-    monkeypatch.setenv("OPUS_DEFINITIONS_DIR", str(tmp_path))
-    for name, value in site.environ.items():
-        monkeypatch.setenv(name, value)
-    return Osf(site, capsys)
+    return Osf(named_site(tmp_path, board_place, monkeypatch), capsys)
 
 
 class TestActions:
@@ -225,8 +204,7 @@ class TestRefusals:
 def test_only_create_begins_a_board(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    site = board_site(tmp_path, SqliteFile(tmp_path))
-    monkeypatch.setenv("OPUS_DEFINITIONS_DIR", str(tmp_path))
+    site = named_site(tmp_path, SqliteFile(tmp_path), monkeypatch)
     with pytest.raises(ConfigError, match="no directory"):
         osf.main([action, "-p", "blue", *ENTRY])
     assert not site.observations.exists()

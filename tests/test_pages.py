@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from browser import browse
 from client import PATIENCE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,7 +30,6 @@ from server.views.view import SORTED, View, parse_view
 
 MD5 = "0123456789abcdef0123456789abcdef"
 DASH = "\N{EN DASH}"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'"
 
 
@@ -460,19 +460,8 @@ def small(tmp_path: Path) -> Iterator[str]:
             yield address
 
 
-def look(tmp_path: Path, *options: str) -> bytes:
-    """What a headless Chromium says of a page."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium here to look at a page with")
-    return subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-         f"--user-data-dir={tmp_path / 'profile'}", *options],
-        capture_output=True, timeout=PATIENCE, check=True,
-    ).stdout  # fmt: skip
-
-
 def test_chromium_renders_a_page_in_the_order_asked_for(small: str, tmp_path: Path) -> None:
-    page = Page(look(tmp_path, "--dump-dom", f"{small}/gpc1/o1/?sort=-size"))
+    page = Page(browse(tmp_path, "--dump-dom", f"{small}/gpc1/o1/?sort=-size"))
     assert page.names == ["b c.fits", "a.fits"]
     assert page.sorted == {"1": "descending"}
     assert "script" not in page.tags
@@ -483,7 +472,7 @@ def test_chromium_renders_a_page_in_the_order_asked_for(small: str, tmp_path: Pa
 )
 def test_chromium_draws_a_page(small: str, tmp_path: Path, options: list[str]) -> None:
     shot = tmp_path / "shot.png"
-    look(tmp_path, *options, "--window-size=800,600", f"--screenshot={shot}", f"{small}/gpc1/")
+    browse(tmp_path, *options, "--window-size=800,600", f"--screenshot={shot}", f"{small}/gpc1/")
     data = shot.read_bytes()
     assert data.startswith(b"\x89PNG")
     # An empty page of this size packs into 3 kB.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from places import data_store
-from pubruns import Pubtool, rows_of, tell_place
+from places import data_store, tell_place
+from pubruns import Pubtool, rows_of
 
 from server.__main__ import main
 from server.catalogue import add_product, catalogue, find_product

@@ -1,47 +1,16 @@
 """What the dead have claimed is returned, once, and nobody else's (OPUS, "The blackboard")."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from boards import FETCHING, WAITING, BoardSite, board_site, fill, join, letters
-from client import PATIENCE
-from places import NewDatabase
+from boards import FETCHING, WAITING, BoardSite, fill, join, letters
 
 from mirror.errors import LocalError
 from server.blackboard import Blackboard, Key
 from server.opus import reap, reclaim
 from server.opus.liveness import LOCK_FILE
 from server.opus.reclaim import put_back
-from server.site import Place, PostgresServer, SqliteFile
-
-
-@pytest.fixture(scope="module")
-def server(postgres: NewDatabase) -> PostgresServer:
-    """A PostgreSQL for the boards of many paths, as a site has it."""
-    return postgres()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Where the board of a new path may be, once for each database that can hold one."""
-    if request.param == "sqlite":
-        return SqliteFile(tmp_path / "board.db")
-    shared: PostgresServer = request.getfixturevalue("server")
-    return shared
-
-
-@pytest.fixture
-def site(tmp_path: Path, place: Place) -> BoardSite:
-    """A path whose board is in a file, and once more one in PostgreSQL."""
-    return board_site(tmp_path, place)
-
-
-@pytest.fixture
-def board(site: BoardSite) -> Iterator[Blackboard]:
-    with site.board() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -123,17 +92,7 @@ class TestEntries:
         fill(board, 60)
         for _ in range(3):
             dead(board, entries=20)
-        reapers = [site.start("reap") for _ in range(4)]
-        for process in reapers:
-            assert process.stdout
-            assert process.stdout.readline() == "ready\n"
-        for process in reapers:
-            assert process.stdin
-            process.stdin.write("\n")
-            process.stdin.flush()
-        said = [process.communicate(timeout=PATIENCE)[0] for process in reapers]
-        assert [process.returncode for process in reapers] == [0] * 4
-        lines = "".join(said).splitlines()
+        lines = "".join(site.at_once("reap", *[[]] * 4)).splitlines()
         assert sorted(line.split()[1] for line in lines) == sorted(f"fs{n}" for n in range(60))
         assert {letters(entry) for entry in board.entries()} == {"_w_"}
 

@@ -8,25 +8,20 @@ from pathlib import Path
 
 import pytest
 from client import wait_for
-from served import HOST, Pair, make_pair, run_server, serving, status_of
+from served import FILE, HOST, Pair, make_pair, one_file, run_server, serving, status_of
 
 from server.http.access_log import AccessLog, combined
 from server.http.metrics import Board
 from server.http.request import Request
-from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
+from server.samples.sample import SampleFile, write_fileset
 
 DATA = bytes(range(256)) * 4
-FILE = "/gpc1/f/image.fits"
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A product with a fileset of one file."""
-    root = tmp_path_factory.mktemp("store")
-    fileset = write_fileset(root, "gpc1", "f", [SampleFile("image.fits", DATA, "fits")])
-    write_product_list(root, "gpc1", [fileset], [])
-    write_root_list(root, [])
-    return root
+    return one_file(tmp_path_factory.mktemp("store"), DATA)
 
 
 # --- the access log --------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """After a power cut, and repairs that must not make things worse (FAULTS D4, L8, L11)."""
 
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -26,9 +25,7 @@ def site(mirror_site: MirrorSite, simulator: Simulator, gpc1: Product) -> Mirror
 
 def forget_boot(site: MirrorSite) -> None:
     """Make the next run believe that the machine was started anew."""
-    with sqlite3.connect(site.private / "state.db") as state:
-        state.execute("UPDATE meta SET value = 'before' WHERE key = 'boot'")
-    state.close()
+    site.change_state("UPDATE meta SET value = 'before' WHERE key = 'boot'")
 
 
 def test_what_a_power_cut_took_is_not_believed_by_any_later_run(

@@ -8,8 +8,9 @@ import pytest
 from boards import BoardSite, board_site, letters
 from client import PATIENCE
 from distruns import Disttool, new_site
-from places import data_store
-from pubruns import Pubtool, tell_place
+from observatory import BLACKBOARD, STEPS, stage_text
+from places import data_store, tell_place
+from pubruns import Pubtool
 
 from server import run_posts
 from server.blackboard import Key
@@ -19,24 +20,7 @@ from server.run_posts import RunPosts
 from server.site import Place, read_site
 from server.store_lock import hold_work
 
-STAGES = """\
-NSTAGE = 4
-STAGE01.TITLE = BN
-STAGE01.NSTATUS.W = 'Waiting'
-STAGE01.CSTATUS.C = 'Bundled'
-STAGE01.TSTATUS.X = 'Trouble'
-STAGE02.TITLE = RG
-STAGE02.NSTATUS.W = 'Waiting'
-STAGE02.CSTATUS.C = 'Registered'
-STAGE02.TSTATUS.X = 'Trouble'
-STAGE03.TITLE = PB
-STAGE03.NSTATUS.W = 'Waiting'
-STAGE03.CSTATUS.C = 'Published'
-STAGE03.TSTATUS.X = 'Trouble'
-STAGE04.TITLE = IN
-STAGE04.CSTATUS.C = 'Seen'
-"""
-BLACKBOARD = "BLACKBOARD METADATA\n  path STR {}\n  dist STR dst\n  pub STR pub\nEND\n"
+STAGES = stage_text(*STEPS, "IN")
 DEFINE = ("-definebyquery", "-stage", "chip", "-workdir", "neb://any/dist")
 ANY = ("-updatetarget", "-target_id", "1", "-set_state", "enabled")
 """A call that changes something else: each one posts what is owed."""

@@ -4,8 +4,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from places import data_store
-from pubruns import Pubtool, rows_of, store_diffs, tell_place
+from places import data_store, tell_place
+from pubruns import Pubtool, rows_of, store_diffs
 
 from server.catalogue import catalogue, find_product
 from server.publishing.runs import find_run

@@ -1,11 +1,9 @@
 """status_product: what the client reports in its own Data Store, and `addstatus`, which does it."""
 
 import os
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -15,6 +13,7 @@ from client import PATIENCE, PROJECT, MirrorSite, Ran
 from places import environment_of
 from publisher import Publisher
 from simulator import Product, Simulator
+from states import queue
 
 from mirror.listing import FilesetRow, read_filesets
 from mirror.records import QUEUED, NewFileset
@@ -166,11 +165,6 @@ class ReportingSite:
     def reported(self) -> list[tuple[str, ...]]:
         return reported(self.own)
 
-    def change(self, sql: str, *values: object) -> None:
-        """Change the state, as a kill at some instant leaves it."""
-        with closing(sqlite3.connect(self.site.private / "state.db")) as database, database:
-            database.execute(sql, values)
-
 
 @pytest.fixture
 def mirror(
@@ -235,7 +229,7 @@ def test_status_site_says_where_that_store_is(mirror: ReportingSite, tmp_path: P
 
 def test_killed_after_registering_the_same_name_is_sent_again(mirror: ReportingSite) -> None:
     assert mirror.run() == SILENT
-    mirror.change("UPDATE fileset SET reporting = 0, reported = NULL WHERE name = 'o1'")
+    mirror.site.change_state("UPDATE fileset SET reporting = 0, reported = NULL WHERE name = 'o1'")
     assert mirror.run() == SILENT
     assert [name for name, *_ in mirror.reported()] == ["o1", "o2"]
 
@@ -246,7 +240,7 @@ def test_killed_before_registering_a_fault_it_is_told_before_its_end(
     mirror.configure(status_product=None)
     assert mirror.run() == SILENT
     mirror.configure()
-    mirror.change("UPDATE fileset SET reporting = 1, reports = 1 WHERE name = 'o1'")
+    mirror.site.change_state("UPDATE fileset SET reporting = 1, reports = 1 WHERE name = 'o1'")
     assert mirror.run() == SILENT
     assert sorted(mirror.reported()) == [
         ("o1", "o1", "1"), ("o1.2", "o1", "0"), ("o2", "o2", "0"),
@@ -354,36 +348,10 @@ def test_without_the_server_half_it_says_what_to_install(
     ],
 )
 def test_keys_that_are_wrong_are_refused(mirror_site: MirrorSite, lines: str, told: str) -> None:
-    mirror_site.configure("http://127.0.0.1:1/")
-    with mirror_site.config.open("a", encoding="utf-8") as file:
-        file.write(f"{lines}\n")
-    ran = mirror_site.run()
-    assert ran.exit == 3
-    assert told in ran.stderr
+    assert told in mirror_site.refusal(lines)
 
 
 # What is owed
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    one = State.open(tmp_path / "state.db")
-    yield one
-    one.close()
-
-
-def queue(state: State, *names: str, product: str = "gpc1") -> list[int]:
-    """Queue filesets; returns their numbers."""
-    header, first = state.header_id(""), state.next_id()
-    numbers = list(range(first, first + len(names)))
-    state.add(
-        state.product(product).id,
-        [
-            NewFileset(n, name, "", "", header, "", QUEUED)
-            for n, name in zip(numbers, names, strict=True)
-        ],
-    )
-    return numbers
 
 
 def owed(state: State) -> list[tuple[str, int]]:

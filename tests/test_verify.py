@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from client import MirrorSite, Ran
+from expected import flip
 from holdings import Product
 from runs import chip_run
 from simulator import Simulator
@@ -17,15 +18,6 @@ PLACE = "data/gpc1/scitest.200807/o4642g0001o.19001"
 BUNDLE = "o4642g0001o.19001.ch.1.XY01.tgz"
 
 Damage = Callable[[Path], object]
-
-
-def flip(path: Path) -> None:
-    """Change one bit in place, and hide the traces."""
-    seen = path.stat()
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
 
 
 def truncate(path: Path) -> None:

@@ -9,27 +9,21 @@ from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
-from served import read_all, serving, status_of
+from served import FILE, one_file, read_all, serving, status_of
 
 from mirror.errors import LocalError
 from server.http.front import Front, behind
-from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
 from server.views.answers import TEXT, Absent, Answer, Denied, File, Moved, Stream, Visitor
 from server.web import Limits, Server
 
 DATA = bytes(range(256)) * 4
-FILE = "/gpc1/f/image.fits"
 LASTING = "max-age=31536000, immutable"
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A product with a fileset of one file."""
-    root = tmp_path_factory.mktemp("store")
-    fileset = write_fileset(root, "gpc1", "f", [SampleFile("image.fits", DATA, "fits")])
-    write_product_list(root, "gpc1", [fileset], [])
-    write_root_list(root, [])
-    return root
+    return one_file(tmp_path_factory.mktemp("store"), DATA)
 
 
 class Known:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from client import PATIENCE, wait_for
-from served import HOST, Process, read_all, run_server, serving, status_of
+from served import HOST, Process, check_limit, read_all, run_server, serving, status_of
 from traps import DATA, FILE, GET_FILE
 
 from server.samples.sample import SampleFile, write_fileset
@@ -106,16 +106,7 @@ def test_reader_that_takes_nothing_does_not_hold_the_server(tmp_path: Path) -> N
 
 def test_beyond_the_limit_503_and_room_again_afterwards(store: Path) -> None:
     with serving(store, "--max-connections", "2") as server:
-        held = [server.connect() for _ in range(2)]
-        for client in held:
-            client.sendall(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n")
-            assert status_of(client.recv(4096)) == 200
-        refused = server.ask(GET_FILE + b"\r\n")
-        assert status_of(refused) == 503
-        assert re.search(rb"\r\nRetry-After: \d+\r\n", refused)
-        for client in held:
-            client.close()
-        wait_for(lambda: server.get(FILE).status == 200)
+        check_limit(server, 2, FILE)
 
 
 def test_flood_of_connections_is_survived(store: Path) -> None:

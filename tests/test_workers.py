@@ -12,13 +12,23 @@ from pathlib import Path
 
 import pytest
 from client import PATIENCE, PROJECT, wait_for
-from served import HOST, Process, make_pair, read_all, run_server, serving, state_of, status_of
+from served import (
+    FILE,
+    HOST,
+    Process,
+    check_limit,
+    make_pair,
+    one_file,
+    read_all,
+    run_server,
+    serving,
+    state_of,
+    status_of,
+)
 
-from server.samples.sample import SampleFile, write_fileset, write_product_list, write_root_list
+from server.samples.sample import SampleFile, write_fileset
 
 DATA = bytes(range(256)) * 4
-FILE = "/gpc1/f/image.fits"
-GET_FILE = f"GET {FILE} HTTP/1.1\r\n".encode() + HOST
 SOON = "import server.http.workers; server.http.workers.PAUSE = 0.05"
 HEAD = b"HEAD /index.txt HTTP/1.1\r\n" + HOST + b"\r\n"
 
@@ -26,11 +36,7 @@ HEAD = b"HEAD /index.txt HTTP/1.1\r\n" + HOST + b"\r\n"
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A product with a fileset of one file."""
-    root = tmp_path_factory.mktemp("store")
-    fileset = write_fileset(root, "gpc1", "f", [SampleFile("image.fits", DATA, "fits")])
-    write_product_list(root, "gpc1", [fileset], [])
-    write_root_list(root, [])
-    return root
+    return one_file(tmp_path_factory.mktemp("store"), DATA)
 
 
 def workers_of(server: Process) -> list[int]:
@@ -104,16 +110,7 @@ def test_numbers_are_the_sum_of_all(store: Path) -> None:
 
 def test_limit_of_connections_holds_for_all_together(store: Path) -> None:
     with serving(store, "--workers", "2", "--max-connections", "4") as server:
-        held = [server.connect() for _ in range(4)]
-        for client in held:
-            client.sendall(HEAD)
-            assert status_of(client.recv(4096)) == 200
-        refused = server.ask(GET_FILE + b"\r\n")
-        assert status_of(refused) == 503
-        assert re.search(rb"\r\nRetry-After: \d+\r\n", refused)
-        for client in held:
-            client.close()
-        wait_for(lambda: server.get(FILE).status == 200)
+        check_limit(server, 4, FILE)
 
 
 @pytest.mark.parametrize(

@@ -9,26 +9,10 @@ from pathlib import Path
 import pytest
 from client import PATIENCE
 from places import NewDatabase, environment_of
-from xpolls import ENTRIES, FILES, GUARDED, Pipeline, stop
+from xpolls import DONE, ENTRIES, FILES, GUARDED, SUCCESS, Pipeline, free_says, noted, stop
 
 from server.blackboard import Key
 from server.opus.board_records import Filter
-
-SUCCESS = "XPOLL_STATE.00 = FILE_SUCCESS\n"
-DONE = "XPOLL_STATE.00 = OSF_DONE\n"
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
-    """A path with an empty board and an empty inbox."""
-    return Pipeline(tmp_path)
-
-
-def noted(pipeline: Pipeline, name: str = "seen") -> list[str]:
-    """The lines that commands have left in $OUT/seen."""
-    file = pipeline.directory / name
-    return file.read_text().splitlines() if file.exists() else []
-
 
 # Files
 
@@ -519,12 +503,7 @@ def test_it_waits_for_the_disk_and_loses_nothing(pipeline: Pipeline) -> None:
     more = f"MINBLOCKS = 100\nRESUME_BLOCKS = 200\nOUTPATH = {pipeline.directory}\n"
     pipeline.resource("", FILES + SUCCESS + more)
     pipeline.drop("a.in")
-    fake = (
-        "import functools, pathlib, server.process as p, server.opus.loop as room;"
-        f"file = pathlib.Path({str(free)!r});"
-        "p.Process = functools.partial(room.Process, free=lambda _: int(file.read_text() or 0));"
-    )
-    process = pipeline.start(program=fake + GUARDED)
+    process = pipeline.start(program=free_says(free) + GUARDED)
     try:
         pipeline.wait_for_state("iowait")
         free.write_text("199")

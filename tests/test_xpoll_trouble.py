@@ -4,24 +4,10 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from client import PATIENCE
-from xpolls import ENTRIES, FILES, GUARDED, Pipeline, stop
-
-SUCCESS = "XPOLL_STATE.00 = FILE_SUCCESS\n"
-DONE = "XPOLL_STATE.00 = OSF_DONE\n"
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
-    return Pipeline(tmp_path)
-
-
-def log(pipeline: Pipeline) -> str:
-    """The process log, as far as there is one."""
-    return pipeline.log() if (pipeline.home / "night-proc.log").exists() else ""
+from xpolls import ENTRIES, FILES, GUARDED, SUCCESS, Pipeline, free_says, stop
 
 
 @contextmanager
@@ -61,14 +47,14 @@ def test_a_copy_that_waits_for_its_turn_and_is_ended_leaves_the_state_file_alone
         (pipeline.directory / "go").touch()
         pipeline.wait(lambda: pipeline.inboxed() == ["a.in_ok", "b.in_ok"])
         assert stop(one).exit == 0
-    assert "error" not in log(pipeline)
+    assert "error" not in pipeline.said()
 
 
 def test_a_command_that_ends_no_line_has_the_next_one_begin_anew(pipeline: Pipeline) -> None:
     pipeline.resource("printf 'half a line'", FILES + SUCCESS)
     pipeline.drop("a.in")
     assert pipeline.once().exit == 0
-    *_, said, ends = log(pipeline).splitlines()
+    *_, said, ends = pipeline.said().splitlines()
     assert said == "half a line"
     assert ends.endswith("ends, halted")
 
@@ -89,7 +75,7 @@ def test_a_log_that_is_away_for_a_while_ends_nothing(pipeline: Pipeline) -> None
         ran = stop(process)
     assert ran.exit == 0
     assert "said" in ran.stderr.splitlines()
-    assert "said" in log(pipeline).splitlines()
+    assert "said" in pipeline.said().splitlines()
 
 
 @pytest.mark.parametrize("word", ["EAGAIN", "ENOMEM", "EMFILE", "E2BIG"])
@@ -106,14 +92,14 @@ def test_a_system_that_starts_nothing_now_is_waited_for(pipeline: Pipeline, word
     )
     (pipeline.directory / "full").touch()
     with changed(pipeline, change) as process:
-        pipeline.wait(lambda: "no more of them" in log(pipeline))
+        pipeline.wait(lambda: "no more of them" in pipeline.said())
         pipeline.wait(lambda: pipeline.inboxed() == ["a.in"])
         (pipeline.directory / "full").unlink()
         pipeline.wait(lambda: pipeline.inboxed() == ["a.in_ok"])
         assert stop(process) == (0, "", "")
     assert (pipeline.directory / "ran").read_text() == "x\n"
-    assert log(pipeline).count("no more of them") == 1
-    assert log(pipeline).count("goes on") == 1
+    assert pipeline.said().count("no more of them") == 1
+    assert pipeline.said().count("goes on") == 1
 
 
 def test_a_board_that_fails_once_is_asked_again_soon(pipeline: Pipeline) -> None:
@@ -132,7 +118,7 @@ def test_a_board_that_fails_once_is_asked_again_soon(pipeline: Pipeline) -> None
     with changed(pipeline, change) as process:
         pipeline.wait(lambda: pipeline.inboxed() == ["a.in_ok"])
         assert stop(process) == (0, "", "")
-    assert "waiting for the board: it is started anew" in log(pipeline)
+    assert "waiting for the board: it is started anew" in pipeline.said()
 
 
 def test_signals_that_whoever_starts_it_has_blocked_are_heard(pipeline: Pipeline) -> None:
@@ -163,9 +149,9 @@ def test_a_path_file_that_is_edited_meanwhile_stops_nobody(pipeline: Pipeline) -
         pipeline.wait_for_state("idle")
         for half in (f"{text}it's\n", ""):
             other.write_text(half)
-            before = log(pipeline).count("waiting, events stay where they are")
+            before = pipeline.said().count("waiting, events stay where they are")
             pipeline.drop("a.in")
-            pipeline.wait(lambda: log(pipeline).count("events stay where they are") > before)  # noqa: B023
+            pipeline.wait(lambda: pipeline.said().count("events stay where they are") > before)  # noqa: B023
             pipeline.wait(lambda: pipeline.inboxed() == ["a.in"])
             other.write_text(f"{text}proc\n")
             pipeline.wait(lambda: pipeline.inboxed() == ["a.in_ok"])
@@ -197,7 +183,7 @@ def test_a_tick_waits_for_a_path_file_that_is_edited(pipeline: Pipeline) -> None
         pipeline.wait_for_state("idle")
         other.write_text("")
         tick.touch()
-        pipeline.wait(lambda: "events stay where they are" in log(pipeline))
+        pipeline.wait(lambda: "events stay where they are" in pipeline.said())
         assert not (pipeline.directory / "ran").exists()
         other.write_text(whole)
         pipeline.wait(lambda: (pipeline.directory / "ran").exists())
@@ -213,12 +199,7 @@ def test_resume_blocks_are_waited_for_though_somebody_suspends_it(pipeline: Pipe
     more = f"MINBLOCKS = 100\nRESUME_BLOCKS = 1000\nOUTPATH = {pipeline.directory}\n"
     pipeline.resource("", FILES + SUCCESS + more)
     pipeline.drop("a.in")
-    change = (
-        "import functools, pathlib, server.process as p, server.opus.loop as room\n"
-        f"file = pathlib.Path({str(free)!r})\n"
-        "p.Process = functools.partial(room.Process, free=lambda _: int(file.read_text() or 0))"
-    )
-    with changed(pipeline, change) as process:
+    with changed(pipeline, free_says(free)) as process:
         pipeline.wait_for_state("iowait")
         (shown,) = pipeline.processes()
         assert shown.working_on == f"less than 100 blocks free on {pipeline.directory}"
@@ -237,11 +218,11 @@ def test_a_disk_that_is_in_the_way_for_another_reason_is_told_again(pipeline: Pi
     place = pipeline.directory / "disk"
     pipeline.resource("", FILES + SUCCESS + f"MINBLOCKS = 999999999\nOUTPATH = {place}\n")
     with pipeline.running() as process:
-        pipeline.wait(lambda: f"iowait: {place}: No such file or directory" in log(pipeline))
+        pipeline.wait(lambda: f"iowait: {place}: No such file or directory" in pipeline.said())
         place.mkdir()
-        pipeline.wait(lambda: f"iowait: {place} has " in log(pipeline))
+        pipeline.wait(lambda: f"iowait: {place} has " in pipeline.said())
         assert stop(process) == (0, "", "")
-    assert log(pipeline).count("iowait") == 2
+    assert pipeline.said().count("iowait") == 2
 
 
 # What is refused when it starts

@@ -15,9 +15,3 @@ def xpoll(pipeline: Pipeline, name: str = "proc", **more: str) -> int:
     environ = mock.patch.dict(os.environ, pipeline.environment(more), clear=True)
     with chdir(pipeline.directory), environ:
         return main(["-p", "night", "-r", name, "--once"])
-
-
-def noted(pipeline: Pipeline, name: str = "seen") -> list[str]:
-    """The lines that commands have left in $OUT/NAME."""
-    file = pipeline.directory / name
-    return file.read_text().splitlines() if file.exists() else []

@@ -56,6 +56,9 @@ OSF_DONE.CA = w
 XPOLL_ERROR.GC = x
 """
 
+SUCCESS = "XPOLL_STATE.00 = FILE_SUCCESS\n"
+DONE = "XPOLL_STATE.00 = OSF_DONE\n"
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -109,6 +112,10 @@ class Pipeline:
     def log(self, name: str = "proc") -> str:
         """The process log."""
         return (self.home / f"night-{name}.log").read_text()
+
+    def said(self) -> str:
+        """The process log, as far as there is one."""
+        return self.log() if (self.home / "night-proc.log").exists() else ""
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment in which xpoll is started."""
@@ -197,3 +204,18 @@ def stop(process: "subprocess.Popen[str]") -> Ran:
     process.terminate()
     out, err = process.communicate(timeout=PATIENCE)
     return Ran(process.returncode, out, err)
+
+
+def noted(pipeline: Pipeline, name: str = "seen") -> list[str]:
+    """The lines that commands have left in $OUT/NAME."""
+    file = pipeline.directory / name
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def free_says(file: Path) -> str:
+    """A change of xpoll, in the words of Python: how many blocks are free is what a file says."""
+    return (
+        "import functools, pathlib, server.process as p, server.opus.loop as room\n"
+        f"file = pathlib.Path({str(file)!r})\n"
+        "p.Process = functools.partial(room.Process, free=lambda _: int(file.read_text() or 0))\n"
+    )
