@@ -20,7 +20,7 @@ from typing import Any, LiteralString
 from mirror.disk import told
 from mirror.errors import ConfigError, LocalError
 from server.site import Place, PostgresServer, SqliteFile
-from server.sqlite_file import forsake, identity, log_of
+from server.sqlite_file import forsake, identity, is_logless, log_of
 
 BUSY = 60.0
 """Seconds to wait for another writer before giving up."""
@@ -160,6 +160,11 @@ class Sqlite(Database):
             raise ConfigError(
                 [f"no catalogue at {path}; dsprodtool --add makes one with its first product"]
             )
+        if is_logless(identity(path)):
+            raise Unavailable(
+                f"{self._what}: its -wal was removed while this process had it open; end this"
+                " process and start it again"
+            )
         with self._told():
             self._open = sqlite3.connect(
                 path, isolation_level=None, timeout=_AT_ONCE, check_same_thread=False
@@ -190,10 +195,11 @@ class Sqlite(Database):
 
     def close(self) -> None:
         """See Database."""
-        if identity(self._path) == self._identity:
+        if self.alive():
             self._open.close()
         else:
-            forsake(self._open, self._path, self._log)
+            logless = identity(self._path) == self._identity
+            forsake(self._open, self._identity, logless=logless)
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> Any:
         with self._told():

@@ -1,18 +1,20 @@
 """A SQLite file that is removed, or replaced by a copy, while a connection to it is open.
 
-SQLite finds the log of a file by its name. That of a lost file would be read into whatever has its
-name now, and undo it; and to close the connection would remove the log of the new file.
+To close the connection would do harm: SQLite finds the log of a file by its name, so it would
+remove the log of whatever has the name now, with what others have committed there; and where only
+the log was removed, it would write the lost one over what has come since. So such a connection is
+left as it is, until the process ends. Nothing is removed here: a file that was moved away may come
+back, and its log may be all that there is of its last commits.
 """
 
 import ctypes
-import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 Identity = tuple[int, int]
+
+_logless: set[Identity] = set()
 
 
 def identity(path: Path) -> Identity | None:
@@ -29,23 +31,17 @@ def log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def forsake(connection: sqlite3.Connection, path: Path, log: Identity | None) -> None:
-    """Leave a lost file: its log, which was `log`, goes too, if it is still there by its name.
+def forsake(connection: sqlite3.Connection, file: Identity | None, *, logless: bool) -> None:
+    """Leave a connection to `file` open until the process ends.
 
-    The connection is not closed before the process ends.
+    `logless`: the log was removed. This process has its index still, and would read the next log
+    by it: it must not open that file again, see `is_logless`.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-    with suppress(OSError), _alone_in(path.parent):
-        if log and identity(log_of(path)) == log:
-            log_of(path).unlink()
-            path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    if logless and file:
+        _logless.add(file)
 
 
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
+def is_logless(file: Identity | None) -> bool:
+    """Whether this process has lost the log of a file, and must end before that is opened again."""
+    return file in _logless

@@ -44,6 +44,9 @@ def copied(site: BoardSite) -> Path:
 
 
 def bring_back(site: BoardSite, copy: Path) -> None:
+    """As docs/processes.md says, but for the processes that should have been halted."""
+    for log in ("-wal", "-shm"):
+        (site.observations / f"{BOARD_FILE}{log}").unlink(missing_ok=True)
     os.replace(copy, site.observations / BOARD_FILE)
 
 
