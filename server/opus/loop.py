@@ -18,6 +18,7 @@ from server.database import Unavailable
 from server.opus.events import ClaimedFile, Event, Kind, Now, event_variables, without_event
 from server.opus.guard import enough, free_blocks
 from server.opus.outcome import (
+    NOT_STARTED,
     Rules,
     Verdict,
     is_fatal,
@@ -29,7 +30,7 @@ from server.opus.outcome import (
 from server.opus.process_log import ProcessLog, one_line
 from server.opus.run_command import PASSWORD_FD, NotNowError, Signals, run_command
 from server.opus.settle import Settlement
-from server.opus.state_file import own_state_file, text_of
+from server.opus.state_file import StateFile, own_state_file, text_of
 from server.opus.waking import Sources, sources_of
 
 LOOK = 5.0
@@ -52,8 +53,8 @@ class Process:
 
     `wish`: what was asked of it at the last look; `trouble`: what keeps it from looking for
     events, `why` with figures; `shown`: what the board says it works on; `unsure`: the board may
-    hold claims of ours that we do not know of; `low`: RESUME_BLOCKS are waited for; `given`: the
-    environment of the command of the event in work.
+    hold claims of ours that we do not know of; `low`: RESUME_BLOCKS are waited for; `begun`: the
+    command of the event in work was started; `given`: the environment of that command.
     """
 
     resource: ResourceFile
@@ -75,6 +76,7 @@ class Process:
     shown: str | None = None
     unsure: bool = False
     low: bool = False
+    begun: bool = False
     given: Mapping[str, str] = field(default_factory=dict)
     rules: Rules = field(init=False)
     settlement: Settlement = field(init=False)
@@ -155,6 +157,9 @@ class Process:
             self.unsure = False
         if self.wish == "halt":
             return End("halted")
+        # What is in work is finished first; it may be what the disk waits for.
+        self.given = {}
+        self.settlement.retry(self.clock().monotonic)
         if self.wish == "suspend":
             self._rest("suspended")
             return None
@@ -163,12 +168,13 @@ class Process:
                 raise LocalError(f"{self.why}; events stay where they are")
             self._rest("iowait", self.trouble)
             return None
-        self.given = {}
-        self.settlement.retry(self.clock().monotonic)
+        # What has no meaning now is seen before anything is claimed.
+        self._words("COMMAND")
+        self._environment(Event(Kind.TIME))
         event = self.sources.next_event(self.clock())
-        self._in_trouble("", "")
         if event is not None:
             return self._worked_on(event)
+        self._in_trouble("", "")
         if self.once:
             self.settlement.finish()
             return End("halted")
@@ -228,7 +234,8 @@ class Process:
         try:
             return self._handled(event)
         except MirrorError as error:
-            if isinstance(error, ConfigError | NotNowError) and not self.once:
+            waits = isinstance(error, ConfigError | NotNowError | Unavailable)
+            if waits and not (self.begun or self.once):
                 self.sources.returned(event)
                 self.settlement.settle(event, [Verdict({}, back=True)] * len(event))
                 raise
@@ -238,11 +245,14 @@ class Process:
 
     def _handled(self, event: Event) -> End | None:
         """Run the command, and apply what its exit status means."""
+        self.begun = False
         self._be("busy", one_line(str(event)))
         self.given = self._environment(event)
         words = self._words("COMMAND")
         with self._state_file() as states:
-            status = self._run(words, self.given, self.password)
+            status = self._run(words, self.given, self.password, states)
+            self.begun = True
+            self._in_trouble("", "")
             if status is None:
                 self.settlement.abandon(event)
                 return None
@@ -250,7 +260,7 @@ class Process:
                 self.log.say(f"{event}: {said(status)} is fatal")
                 self.settlement.abandon(event)
                 return End("absent", WENT_ABSENT)
-            judged = self._judged(status, len(event), states)
+            judged = self._judged(status, len(event), text_of(states))
         self._settle(event, judged)
         return self._count_errors(event, judged)
 
@@ -272,10 +282,10 @@ class Process:
         self.log.say(f"goes absent: XPOLL_ERROR_COUNT is {borne}")
         return End("absent", WENT_ABSENT)
 
-    def _judged(self, status: int, items: int, states: Path | None) -> list[Verdict]:
+    def _judged(self, status: int, items: int, states: str) -> list[Verdict]:
         """A verdict for each item; for an event without items one too."""
         if items and self.rules.checks_file(status):
-            return verdicts(self.rules, item_statuses(text_of(states), items))
+            return verdicts(self.rules, item_statuses(states, items))
         if self.rules.checks_file(status):
             return [Verdict({})]
         return [self.rules.verdict(status)] * max(items, 1)
@@ -298,9 +308,11 @@ class Process:
             raise ConfigError([f"{self.resource.path}: {keyword}: {error}: {text}"]) from None
 
     def _run(
-        self, words: list[str], given: Mapping[str, str], password: str | None = None
-    ) -> int | None:
-        alive = (self.board.alive_descriptor(),)
+        self, words: list[str], given: Mapping[str, str], password: str | None = None,
+        states: StateFile | None = None,
+    ) -> int | None:  # fmt: skip
+        # A command that outlives this process keeps its items, and its turn.
+        alive = (self.board.alive_descriptor(), *((states.lock,) if states else ()))
         return run_command(words, given, self.log, self.signals, alive, password)
 
     def _act(self, file: Path) -> bool:
@@ -314,7 +326,10 @@ class Process:
             event = Event(Kind.FILE, (ClaimedFile(file, file),))
             self._be("busy", one_line(str(event)))
             given = self._environment(event)
-        status = self._run(substituted(self._words(FILE_ACTION), str(file)), given)
+        words = substituted(self._words(FILE_ACTION), str(file))
+        status = self._run(words, given)
+        if status == NOT_STARTED:
+            raise LocalError(f"{words[0]}: cannot be started")
         expected = self.resource.action_ok
         if status is None:
             self.log.say(f"FILE_ACTION for {file}: was ended, and is due at the next start")
@@ -327,7 +342,7 @@ class Process:
         if self.once:
             self.sources.watch.passed[str(file)] = self.clock().monotonic
 
-    def _state_file(self) -> AbstractContextManager[Path | None]:
+    def _state_file(self) -> AbstractContextManager[StateFile | None]:
         """EVENT_STATE_FILE, where there is a CHECK_FILE that needs it."""
         name, home = self.given.get("EVENT_STATE_FILE"), self.given.get("OPUS_HOME_DIR")
         if CHECK_FILE not in self.resource.states.values() or not name:

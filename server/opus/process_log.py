@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from mirror.disk import told
@@ -34,7 +35,7 @@ class ProcessLog:
                 os.write(file, b"\n" + line if self._is_open_ended() else line)
         except (LocalError, OSError):
             with suppress(OSError):
-                os.write(sys.stderr.fileno(), line)
+                os.write(_standard_error(), line)
 
     @contextmanager
     def output(self) -> Iterator[int]:
@@ -43,14 +44,14 @@ class ProcessLog:
             try:
                 descriptor = held.enter_context(self.opened())
             except LocalError:
-                descriptor = sys.stderr.fileno()
+                descriptor = _standard_error()
             yield descriptor
 
     @contextmanager
     def opened(self) -> Iterator[int]:
         """The descriptor to which a command prints. Raises LocalError."""
         if self.file is None:
-            yield sys.stderr.fileno()
+            yield _standard_error()
             return
         with told(self.file):
             file = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -67,6 +68,16 @@ class ProcessLog:
                     file.seek(size - 1)
                     return file.read(1) != b"\n"
         return False
+
+
+def _standard_error() -> int:
+    """Its descriptor; whoever started this may have closed it."""
+    return sys.stderr.fileno() if sys.stderr else _nowhere()
+
+
+@cache
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def log_of(home: str | None, path: str, process: str, holder: int) -> ProcessLog:

@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from mirror.disk import told
-from server.opus.run_command import Signals
+from mirror.errors import LocalError
+from server.opus.run_command import NotNowError, Signals
 
 LONGEST = 1 << 20
 """Bytes of it that are read."""
@@ -18,15 +20,23 @@ LONGEST = 1 << 20
 _LOOK = 0.1
 
 
+class StateFile(NamedTuple):
+    """The file, and the descriptor of its lock, which the command inherits: while an orphan of it
+    may still write the file, it is nobody else's turn."""
+
+    path: Path
+    lock: int
+
+
 @contextmanager
-def own_state_file(file: Path, signals: Signals) -> Iterator[Path | None]:
+def own_state_file(file: Path, signals: Signals) -> Iterator[StateFile | None]:
     """The file, removed, and this process's alone for the length of a `with`.
 
     Waits for its turn; None if the process is to end before that: the file is then another's.
-    Raises LocalError where it cannot be locked or removed.
+    Raises NotNowError where it cannot be locked or removed: its directory may be back soon.
     """
     lock = file.with_name(f".{file.name}.lock")
-    with told(lock):
+    with _now(), told(lock):
         held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         turn = False
@@ -35,17 +45,25 @@ def own_state_file(file: Path, signals: Signals) -> Iterator[Path | None]:
             if not turn:
                 signals.wait(_LOOK)
         if turn:
-            with told(file):
+            with _now(), told(file):
                 file.unlink(missing_ok=True)
-        yield file if turn else None
+        yield StateFile(file, held) if turn else None
     finally:
         os.close(held)
 
 
-def text_of(file: Path | None) -> str:
+@contextmanager
+def _now() -> Iterator[None]:
+    try:
+        yield
+    except LocalError as error:
+        raise NotNowError(str(error)) from None
+
+
+def text_of(states: StateFile | None) -> str:
     """What the command has written; nothing if it has written nothing."""
     try:
-        with open(file or os.devnull, "rb") as opened:
+        with open(states.path if states else os.devnull, "rb") as opened:
             return opened.read(LONGEST).decode("utf-8", "replace")
     except OSError:
         return ""
@@ -53,7 +71,7 @@ def text_of(file: Path | None) -> str:
 
 def _locked(lock: Path, held: int) -> bool:
     """Whether the lock could be had at once."""
-    with told(lock):
+    with _now(), told(lock):
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
