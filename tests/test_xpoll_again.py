@@ -9,7 +9,7 @@ from subprocess import Popen, TimeoutExpired
 
 import pytest
 from client import PATIENCE
-from xpolls import ENTRIES, FILES, GUARDED, SUCCESS, Pipeline, noted, stop
+from xpolls import ENTRIES, FILES, GUARDED, SUCCESS, XPOLL, Pipeline, noted, stop
 
 ONE_FAULT = """
 from server.opus.processes import ProcessBoard
@@ -27,8 +27,8 @@ ABSENT = "FILE_ABSENT = _absent\nOSF_ABSENT = a\n"
 
 
 @contextmanager
-def changed(pipeline: Pipeline, change: str) -> Iterator["Popen[str]"]:
-    process = pipeline.start(program=f"{change}\n{GUARDED}")
+def changed(pipeline: Pipeline, change: str, program: str = GUARDED) -> Iterator["Popen[str]"]:
+    process = pipeline.start(program=f"{change}\n{program}")
     try:
         yield process
     finally:
@@ -163,8 +163,8 @@ def test_outcomes_are_applied_while_it_is_suspended(pipeline: Pipeline) -> None:
 
 def test_without_log_and_standard_error_it_works_all_the_same(pipeline: Pipeline) -> None:
     pipeline.resource("echo said", FILES + SUCCESS)
-    change = "import os, sys; os.close(2); sys.stderr = None"
-    with changed(pipeline, change) as process:
+    change = "import os, sys; os.close(1); os.close(2); sys.stdout = sys.stderr = None"
+    with changed(pipeline, change, XPOLL) as process:
         pipeline.wait_for_state("idle")
         pipeline.home.rename(pipeline.directory / "away")
         pipeline.drop("a.in")
