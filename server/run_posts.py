@@ -4,7 +4,8 @@ So processes wake on what a run has become, as they do on filesets that the clie
 "The blackboard"). The site's block BLACKBOARD says on which path. What the database says of a run
 and the blackboard does not is posted; that it has been is noted after the blackboard has it. So
 whatever instant this is killed at, the next call posts what is missing, and nothing is lost but
-time: two that post at once do it one after the other.
+time: two that post at once do it one after the other. That a run is about to be posted again is
+noted before, so one that changes back meanwhile is still owed.
 """
 
 import os
@@ -13,13 +14,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mirror.errors import LocalError, MirrorError
 from server.database import Database
 from server.opus.board_records import Key, Post
 from server.site import BoardPath, Site
 from server.store_lock import ConflictError, HeldError, holds
+
+if TYPE_CHECKING:
+    from server.blackboard import Blackboard
 
 PAGE = 500
 """Runs that are posted at once."""
@@ -30,7 +34,13 @@ EVERY = 10.0
 PATIENCE = 30.0
 """Seconds in which another one who posts must be done."""
 
+BOARD_PATIENCE = 3.0
+"""Seconds that writers of the blackboard are waited for: whoever calls has other things to do."""
+
 COMPLETE = "c"
+
+DOUBT = "?"
+"""Before the letters that were posted, in what is noted: the blackboard may have others by now."""
 
 _LOOK = 0.05
 
@@ -79,7 +89,8 @@ class RunPosts:
             with _alone(self._site, self._runs.kind):
                 _post(self._database, self._runs, self._board, self._command)
         except MirrorError as error:
-            said = f"blackboard {self._board.path}: {error}; the next call posts what is owed"
+            why = "; ".join(str(error).splitlines())
+            said = f"blackboard {self._board.path}: {why}; the next call posts what is owed"
             print(f"{self._command}: {said}", file=sys.stderr, flush=True)
             self._board = None
         self._last = time.monotonic()
@@ -111,7 +122,9 @@ def _post(database: Database, runs: Runs, board: BoardPath, command: str) -> Non
     from formats.path_file import named_path_file, read_path_file
     from server.blackboard import open_blackboard
 
-    with open_blackboard(read_path_file(named_path_file(board.path)), os.environ) as blackboard:
+    until = time.monotonic() + BOARD_PATIENCE
+    paths = read_path_file(named_path_file(board.path))
+    with open_blackboard(paths, os.environ, ended=lambda: time.monotonic() > until) as blackboard:
         for run_id, dataset in gone:
             with suppress(ConflictError):
                 blackboard.delete(Key(dataset, data_id), command)
@@ -119,8 +132,20 @@ def _post(database: Database, runs: Runs, board: BoardPath, command: str) -> Non
         last = 0
         while owed := _owed(database, runs, place, last, PAGE):
             last = owed[-1].run_id
-            blackboard.post([one.post(runs.steps, data_id) for one in owed], command)
-            _note(database, runs, place, owed)
+            if again := [(one, DOUBT + one.before) for one in owed if one.before]:
+                _note(database, runs, place, again)
+            posts = [_post_of(blackboard, one, runs.steps, data_id) for one in owed]
+            blackboard.post(posts, command)
+            _note(database, runs, place, [(one, one.letters) for one in owed])
+
+
+def _post_of(blackboard: "Blackboard", one: "_Owed", steps: Sequence[str], data_id: str) -> Post:
+    key = Key(one.dataset, data_id)
+    lost = [step for step, is_lost in zip(steps, one.lost(), strict=True) if is_lost]
+    entry = blackboard.find(key) if lost else None
+    # One killed before it was noted may have posted it anew, and work has begun since.
+    anew = entry is not None and any(entry.states[step].lower() == COMPLETE for step in lost)
+    return Post(key, dict(zip(steps, one.letters, strict=True)), anew)
 
 
 class _Owed(NamedTuple):
@@ -129,13 +154,16 @@ class _Owed(NamedTuple):
     letters: str
     posted: str | None
 
-    def post(self, steps: Sequence[str], data_id: str) -> Post:
-        # What was complete and is not any more comes again: nothing that was done with it holds.
-        anew = any(
-            before == COMPLETE != now
-            for before, now in zip(self.posted or self.letters, self.letters, strict=True)
-        )
-        return Post(Key(self.dataset, data_id), dict(zip(steps, self.letters, strict=True)), anew)
+    @property
+    def before(self) -> str:
+        """The letters that were posted last; none if it never was."""
+        return (self.posted or "").removeprefix(DOUBT)
+
+    def lost(self) -> list[bool]:
+        """Of each step whether it was complete and is not any more: the run comes again, and
+        nothing that was done with it holds."""
+        before = self.before or self.letters
+        return [old == COMPLETE != now for old, now in zip(before, self.letters, strict=True)]
 
 
 def _owed(database: Database, runs: Runs, place: str, after: int, limit: int) -> list[_Owed]:
@@ -160,11 +188,11 @@ def _gone(database: Database, runs: Runs, place: str) -> list[tuple[int, str]]:
     return [(run_id, dataset) for run_id, dataset in rows]
 
 
-def _note(database: Database, runs: Runs, place: str, posted: Sequence[_Owed]) -> None:
+def _note(database: Database, runs: Runs, place: str, noted: Sequence[tuple[_Owed, str]]) -> None:
     with database.write():
         database.change_many(
             """INSERT INTO runPost (kind, run_id, place, dataset, letters) VALUES (?, ?, ?, ?, ?)
             ON CONFLICT (kind, run_id) DO UPDATE SET place = excluded.place,
             dataset = excluded.dataset, letters = excluded.letters""",
-            [(runs.kind, one.run_id, place, one.dataset, one.letters) for one in posted],
+            [(runs.kind, one.run_id, place, one.dataset, letters) for one, letters in noted],
         )

@@ -114,9 +114,13 @@ def named_site(directory: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -
     return site
 
 
-def join(board: Blackboard, name: str = "fetch", host: str | None = None) -> int:
-    """A process that lives as long as the board is open here."""
-    return board.join(name, "blue", host or board.host, os.getpid(), f"xpoll -r {name}")
+NOBODY = 1 << 30
+"""The number of no process."""
+
+
+def join(board: Blackboard, name: str = "fetch", host: str | None = None, pid: int = NOBODY) -> int:
+    """A process that lives as long as the board is open here; the system does not know it."""
+    return board.join(name, "blue", host or board.host, pid, f"xpoll -r {name}")
 
 
 def fill(board: Blackboard, count: int, states: Mapping[str, str] | None = None) -> list[Key]:
@@ -188,7 +192,7 @@ def main() -> None:
     directory, act, *words = sys.argv[1:]
     paths = read_path_file(Path(directory) / "blue.path", {})
     with open_blackboard(paths, os.environ) as board:
-        holder = join(board, act)
+        holder = join(board, act, pid=os.getpid())
         with board.hold_alive(holder):
             _ACTS[act](board, holder, *words)
             board.leave(holder, "halted")

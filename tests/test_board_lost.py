@@ -2,8 +2,10 @@
 blackboard")."""
 
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +18,7 @@ from newsroom import is_gone
 from xpolls import ENTRIES, Pipeline
 
 from mirror.errors import ConfigError
+from parse_config import read_path_file
 from server.blackboard import BOARD_FILE, Blackboard, Key, open_blackboard
 from server.database import Unavailable
 from server.opus import osf, reap
@@ -48,6 +51,12 @@ def bring_back(site: BoardSite, copy: Path) -> None:
     for log in ("-wal", "-shm"):
         (site.observations / f"{BOARD_FILE}{log}").unlink(missing_ok=True)
     os.replace(copy, site.observations / BOARD_FILE)
+
+
+def copy_lock_file(site: BoardSite) -> None:
+    """Put a copy in its place, as an archive of the directory does that is unpacked over it."""
+    file = site.observations / LOCK_FILE
+    os.replace(shutil.copy2(file, site.directory / "copied"), file)
 
 
 def seen(site: BoardSite) -> list[tuple[int, str, str]]:
@@ -150,6 +159,16 @@ class TestTheBoard:
         board.forget_file(holder, names[1])
         assert board.held(holder)[1] == []
 
+    def test_who_has_joined_sees_that_it_is_another_one(
+        self, board: Blackboard, site: BoardSite
+    ) -> None:
+        copy = copied(site)
+        board.processes()
+        assert board.reconnected == 0
+        bring_back(site, copy)
+        board.processes()
+        assert board.reconnected == 1
+
     def test_who_has_left_does_not_come_back(self, board: Blackboard, site: BoardSite) -> None:
         copy = copied(site)
         holder = join(board)
@@ -199,6 +218,54 @@ class TestTheLockFile:
             assert board.reap() == []
             assert board.unreturned() == []
 
+    def test_a_copy_of_it_says_nothing_of_the_living(
+        self, board: Blackboard, site: BoardSite
+    ) -> None:
+        fill(board, 1)
+        with site.running("hold", "1") as process:
+            copy_lock_file(site)
+            assert [one[2] for one in seen(site)] == ["idle"]
+            assert board.reap() == []
+            assert board.claim(WAITING, FETCHING, 1, join(board)) == []
+            process.kill()
+            process.wait()
+            assert [line.partition(":")[0] for line in board.reap()] == ["entry fs0 fst 000"]
+
+    def test_the_living_take_their_place_in_a_copy_of_it(
+        self, board: Blackboard, site: BoardSite
+    ) -> None:
+        """So other hosts, which know no more than the file says, can judge."""
+        fill(board, 1)
+        with site.board() as other:
+            holder, second = (join(other, host="elsewhere") for _ in range(2))
+            other.claim(WAITING, FETCHING, 1, holder)
+
+            def lives() -> list[Life]:
+                with closing(Witness(site.observations)) as witness:
+                    rows = [board._process(one) for one in (holder, second)]
+                    return [witness.judge(row[0], row[11]) for row in rows]
+
+            copy_lock_file(site)
+            assert lives() == [Life.UNKNOWN] * 2
+            other.wishes(holder)
+            assert lives() == [Life.LIVES] * 2
+            assert board.reap() == []
+            other.settle(holder, KEY, {"FE": "c"})
+            assert [one[0] for one in seen(site)] == [holder, second]
+        assert lives() == [Life.DEAD] * 2
+
+    def test_who_has_lost_its_lock_but_lives_is_not_dead(
+        self, board: Blackboard, site: BoardSite
+    ) -> None:
+        """As after a server of files that has forgotten its locks."""
+        fill(board, 1)
+        holder = join(board, pid=os.getpid())
+        board.claim(WAITING, FETCHING, 1, holder)
+        with board.hold_alive(holder):
+            pass
+        assert board.reap() == []
+        assert [one[2] for one in seen(site)] == ["idle"]
+
     @pytest.mark.parametrize(
         ("changed", "life"),
         [
@@ -214,7 +281,7 @@ class TestTheLockFile:
     def test_what_decides_without_it(
         self, board: Blackboard, site: BoardSite, changed: dict[str, str], life: Life
     ) -> None:
-        holder = join(board)
+        holder = join(board, pid=os.getpid())
         token = board._process(holder)[11]
         word, *birth = token.split("|")
         (site.observations / LOCK_FILE).unlink()
@@ -223,6 +290,72 @@ class TestTheLockFile:
         with closing(Witness(site.observations)) as witness:
             assert witness.judge(holder, token) is life
             assert witness.judge(holder, word) is Life.UNKNOWN
+
+
+class TestACopyOfTheDirectory:
+    @pytest.fixture
+    def copy(self, site: BoardSite, board: Blackboard) -> Iterator[Blackboard]:
+        """Another path, whose directory is a copy made while a process has a.fits and fs0."""
+        fill(board, 1)
+        (site.directory / "a.fits").write_text("old")
+        with site.running("hold", "1", str(site.directory / "a.fits")) as process:
+            shutil.copytree(site.observations, site.directory / "obs2")
+            path = site.directory / "copy.path"
+            path.write_text((site.directory / "blue.path").read_text().replace("/obs", "/obs2"))
+            with open_blackboard(read_path_file(path, {}), site.environ) as copy:
+                assert copy.reap() == []
+                assert letters(copy.find(KEY)) == "_p_"
+                process.kill()
+                process.wait()
+                yield copy
+
+    def test_it_leaves_the_files_alone(
+        self, site: BoardSite, board: Blackboard, copy: Blackboard
+    ) -> None:
+        entry, file = copy.reap()
+        assert entry.startswith("entry fs0 fst 000: returned by process hold")
+        assert file.startswith(f"file {site.directory}/a.fits_proc: kept as process hold")
+        assert f"it was claimed on a board in {site.observations}; reap that one" in file
+        assert [line.split()[1] for line in board.reap()] == ["fs0", f"{site.directory}/a.fits:"]
+        assert copy.reap() == []
+        assert (site.directory / "a.fits").read_text() == "old"
+        assert copy.held(copy.processes()[0].holder) == ([], [])
+
+    def test_force_does_not_change_that(self, copy: Blackboard) -> None:
+        holder = copy.processes()[0].holder
+        for _ in range(2):
+            assert ": kept as process hold" in copy.reap(holder)[-1]
+
+    def test_a_directory_that_was_moved_is_no_copy(
+        self, site: BoardSite, board: Blackboard, copy: Blackboard
+    ) -> None:
+        board.close()
+        shutil.rmtree(site.directory / "obs2")
+        site.observations.rename(site.directory / "obs2")
+        assert [line.split()[1] for line in copy.reap()] == ["fs0", f"{site.directory}/a.fits:"]
+
+
+def test_actions_of_the_board_that_was_copied_are_its_own(
+    site: BoardSite, board: Blackboard
+) -> None:
+    file = site.directory / "a.fits_done"
+    file.touch()
+    process = subprocess.Popen(["sleep", str(PATIENCE)])
+    holder = join(board, pid=process.pid)
+    claimed = site.directory / "a.fits_proc"
+    board.note_file(holder, site.directory / "a.fits", claimed)
+    board.begin_action(holder, claimed, file)
+    shutil.copytree(site.observations, site.directory / "obs2")
+    process.kill()
+    process.wait()
+    with board.hold_alive(holder):
+        pass
+    path = site.directory / "copy.path"
+    path.write_text((site.directory / "blue.path").read_text().replace("/obs", "/obs2"))
+    with open_blackboard(read_path_file(path, {}), site.environ) as copy:
+        assert copy.take_actions(join(copy), "fetch") == []
+        assert copy.reap() == []
+    assert board.take_actions(join(board), "fetch") == [file]
 
 
 @contextmanager

@@ -66,6 +66,18 @@ def test_an_action_whose_file_is_gone_is_over(board: Blackboard, file: Path) -> 
     assert board.file_rows(holder) == []
 
 
+def test_an_action_waits_for_a_directory_that_is_away(board: Blackboard, tmp_path: Path) -> None:
+    directory = tmp_path / "in"
+    directory.mkdir()
+    (directory / "raw.fits").touch()
+    dead_over_an_action(board, directory / "raw.fits")
+    away = directory.rename(tmp_path / "away")
+    after = join(board)
+    assert board.take_actions(after, "fetch") == []
+    away.rename(directory)
+    assert board.take_actions(after, "fetch") == [directory / "raw.fits_ok"]
+
+
 @pytest.mark.parametrize("renamed", [False, True], ids=["not renamed", "renamed"])
 def test_killed_between_the_rename_and_the_action(
     board: Blackboard, file: Path, renamed: bool

@@ -326,6 +326,15 @@ def test_no_more_than_the_environment_of_a_command_takes(
     assert max(events) <= (1 << 17) // 4
 
 
+def test_nothing_is_claimed_by_a_process_that_is_to_end(tmp_path: Path, notes: Notes) -> None:
+    put(tmp_path, *(f"{number}.in" for number in range(5)))
+    watch = Watch(10.0, 10.0, ended=lambda: len(notes.held) >= 2)
+    watch.look([wanted(tmp_path, maxtargs=5)], 0.0)
+    assert len(claim_files(watch, "_proc", notes, HOLDER)) == 2
+    assert claim_files(watch, "_proc", notes, HOLDER) == ()
+    assert len(notes.held) == 2
+
+
 # The disk guard
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from boards import BoardSite, board_site, join
+from boards import NOBODY, BoardSite, board_site, join
 from client import PATIENCE, PROJECT
 from commands import printed
 
@@ -168,6 +168,8 @@ def test_nothing_starts_if_one_resource_file_is_wrong(site: BoardSite) -> None:
         ("2", None),
         ("fetch 0", None),
         ("fetch 1001", None),
+        ("fetch 000000001999", None),
+        ("fetch 0000000004", {"fetch": 4}),
         ("fetch 2 3", None),
         ("fetch 99999999999999999999999", None),
     ],
@@ -257,7 +259,7 @@ def test_who_has_ended_is_not_asked_to_go_on(
         with pytest.raises(ConflictError, match="none of these processes is alive"):
             manage.resume(["-p", "blue", str(gone), "--wait", "60"])
         assert board.wishes(gone) is None
-        assert f"clean {gone} (pid {os.getpid()} on {board.host}) has ended, halted" in (
+        assert f"clean {gone} (pid {NOBODY} on {board.host}) has ended, halted" in (
             capsys.readouterr().out
         )
         assert manage.resume(["-p", "blue", str(gone), str(there)]) == 0

@@ -179,10 +179,63 @@ def test_any_name_that_fits_can_be_moved(tmp_path: Path, elsewhere: Path) -> Non
     assert move_file(file, elsewhere, Told()) == elsewhere / f"{name}_proc"
 
 
+@pytest.mark.parametrize("stem", ["a", "ä"], ids=["letters", "of two bytes"])
+def test_a_long_name_that_is_taken_leaves_room_for_the_time(
+    tmp_path: Path, elsewhere: Path, stem: str
+) -> None:
+    name = stem * (240 // len(os.fsencode(stem))) + ".in"
+    file = ClaimedFile(tmp_path / name, tmp_path / f"{name}_proc")
+    elsewhere.mkdir()
+    for directory in (tmp_path, elsewhere):
+        (directory / f"{name}_proc").write_text(directory.name)
+    path = move_file(file, elsewhere, Told())
+    assert (path.read_text(), path.name[:90]) == (tmp_path.name, stem * 90)
+    assert path.name.endswith("_proc")
+    assert sorted(os.listdir(elsewhere)) == sorted([path.name, f"{name}_proc"])
+
+
+def test_a_name_that_cannot_be_had_there_is_known_before_the_copy(
+    tmp_path: Path, elsewhere: Path
+) -> None:
+    """Beside the time the suffix would be too long."""
+    name = f"a.in{'_' * 250}"
+    file = ClaimedFile(tmp_path / "a.in", tmp_path / name)
+    elsewhere.mkdir()
+    for directory in (tmp_path, elsewhere):
+        (directory / name).touch()
+
+    class Unasked(Told):
+        def renaming(self, path: Path) -> None:
+            self.steps.append("renaming")
+
+    told = Unasked()
+    with pytest.raises(LocalError, match="too long"):
+        move_file(file, elsewhere, told)
+    assert file.claimed.exists()
+    assert "copying" not in told.steps
+
+
+def test_what_does_not_fit_is_not_copied(
+    claimed: ClaimedFile, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "free_bytes", lambda directory: 3)
+    told = Told()
+    with pytest.raises(LocalError, match=f"^{elsewhere}: No space left on device: 3 bytes are"):
+        move_file(claimed, elsewhere, told)
+    assert "copying" not in told.steps
+
+
+def test_a_link_is_moved_as_a_link(claimed: ClaimedFile, elsewhere: Path) -> None:
+    claimed.claimed.rename(claimed.original.with_name("content"))
+    claimed.claimed.symlink_to("content")
+    assert os.readlink(move_file(claimed, elsewhere, Told())) == "content"
+    assert os.listdir(claimed.original.parent) == ["content"]
+
+
 def test_a_copy_that_fails_leaves_the_file_and_nothing_else(
     claimed: ClaimedFile, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(source: Path, target: Path) -> None:
+    def full(source: Path, target: Path, **how: bool) -> None:
         target.write_text("a")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -289,6 +342,21 @@ def test_killed_in_a_move_to_another_file_system(
     after = join(board)
     expected = [] if where.startswith("in") else [root / where]
     assert board.take_actions(after, "fetch") == expected
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the link", "another link since"])
+def test_killed_in_the_move_of_a_link(
+    board: Blackboard, claimed: ClaimedFile, elsewhere: Path, same: bool
+) -> None:
+    claimed.claimed.unlink()
+    claimed.claimed.symlink_to("content")
+    killed_in_move(board, claimed, elsewhere, "removal")
+    if not same:
+        claimed.claimed.unlink()
+        claimed.claimed.symlink_to("contents")
+    board.reap()
+    assert os.listdir(elsewhere) == ["a.in_proc"]
+    assert os.path.lexists(claimed.claimed) is not same
 
 
 def test_killed_in_the_copy(board: Blackboard, claimed: ClaimedFile, elsewhere: Path) -> None:

@@ -1,31 +1,18 @@
-"""What becomes of files is applied in the end, whatever was in the way, and FILE_ACTION runs to its
-end (OPUS, "After the command")."""
+"""What becomes of files is applied in the end, whatever was in the way (OPUS, "After the
+command"). FILE_ACTION: test_opus_actions."""
 
-import errno
 import os
-import random
 import resource
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client import PATIENCE
 from xpoll_here import xpoll
-from xpolls import ENTRIES, FILES, SUCCESS, Pipeline, noted, stop
+from xpolls import ENTRIES, FILES, SEEN, SUCCESS, Pipeline, noted, stop, to_directory
 
 from mirror.errors import LocalError
-from server.opus import moving
-
-SEEN = "echo ${EVENT_NAME##*/} >> $OUT/seen"
-
-
-def to_directory(directory: Path) -> str:
-    """FILE_SUCCESS moves there."""
-    return FILES.replace("FILE_SUCCESS = _ok", f"FILE_SUCCESS.DIRECTORY = {directory}")
-
+from server.opus import settle
 
 # Files that keep no other
 
@@ -145,6 +132,48 @@ def test_a_file_that_its_command_has_removed_is_not_waited_for(pipeline: Pipelin
         assert [board.file_rows(one.holder) for one in board.processes()] == [[]]
 
 
+def test_a_directory_that_is_away_for_a_moment(pipeline: Pipeline) -> None:
+    away = pipeline.directory / "away"
+    pipeline.resource(f"{SEEN}; mv {pipeline.inbox} {away}", FILES + SUCCESS)
+    pipeline.drop("a.in")
+    with pipeline.running() as process:
+        pipeline.wait(lambda: "is tried again at every poll" in pipeline.said())
+        away.rename(pipeline.inbox)
+        pipeline.wait(lambda: pipeline.inboxed() == ["a.in_ok"])
+        assert stop(process).exit == 0
+    assert noted(pipeline) == ["a.in_proc"]
+
+
+def test_of_very_many_that_cannot_be_applied_a_few_are_told(pipeline: Pipeline) -> None:
+    target = pipeline.directory / "done"
+    target.write_text("in the way")
+    pipeline.resource(SEEN, f"FILE_MAXTARGS1 = 15\n{to_directory(target)}{SUCCESS}")
+    pipeline.drop(*(f"{number:02}.in" for number in range(15)))
+    with pytest.raises(LocalError, match=r"^15 could not be .*09\.in: [^;]*; and 5 more$"):
+        xpoll(pipeline)
+    assert pipeline.log().count("the file stays as it is") == 10
+    assert "5 more files stay as they are, and are tried again at every poll" in pipeline.log()
+
+
+def test_a_full_directory_is_tried_once_a_round(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+
+    def full(file: object, directory: Path, diary: object) -> Path:
+        tried.append(directory)
+        raise LocalError(f"{directory}: No space left on device", full=True)
+
+    monkeypatch.setattr(settle, "move_file", full)
+    target = pipeline.directory / "done"
+    files = f"FILE_MAXTARGS1 = 3\n{to_directory(target)}{SUCCESS}"
+    pipeline.resource(SEEN, files, polling="60")
+    pipeline.drop("a.in", "b.in", "c.in")
+    with pytest.raises(LocalError, match="3 could not be"):
+        xpoll(pipeline)
+    assert len(tried) == 3 + 1
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
@@ -218,129 +247,3 @@ def test_more_entries_than_an_environment_takes(pipeline: Pipeline) -> None:
     assert sum(int(line) for line in noted(pipeline)) == 450
     assert len(noted(pipeline)) > 1
     assert set(pipeline.letters().values()) == {"cw"}
-
-
-# FILE_ACTION
-
-
-def an_action(pipeline: Pipeline, script: str, more: str = FILES + SUCCESS) -> None:
-    """A process whose FILE_ACTION is `script`, with the file as $1."""
-    program = pipeline.directory / "bin" / "action"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    pipeline.resource(SEEN, f"{more}FILE_ACTION = 'action ^f'\n")
-
-
-BEGIN = "echo $1 $EVENT_NUM $EVENT_NAME >> $OUT/acts; [ -e $OUT/go ] || exec sleep 60"
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
-@pytest.mark.parametrize(
-    ("more", "name"),
-    [(FILES + SUCCESS, "a.in_ok"), (FILES + "XPOLL_STATE.00 = FILE_ACTION\n", "a.in_proc")],
-    ids=["after FILE_SUCCESS", "alone"],
-)
-def test_an_action_over_which_its_process_ends_runs_at_the_next_start(
-    pipeline: Pipeline, number: int, more: str, name: str
-) -> None:
-    an_action(pipeline, BEGIN, more)
-    pipeline.drop("a.in")
-    with pipeline.running() as process:
-        pipeline.wait(lambda: noted(pipeline, "acts"))
-        process.send_signal(number)
-        process.communicate(timeout=PATIENCE)
-    (pipeline.directory / "go").touch()
-    path = f"{pipeline.inbox}/{name}"
-
-    def acted() -> bool:
-        # A killed one is not dead before its command is.
-        assert pipeline.once() == (0, "", "")
-        return len(noted(pipeline, "acts")) == 2
-
-    pipeline.wait(acted)
-    assert noted(pipeline, "acts") == [f"{path} 1 {pipeline.inbox}/a.in_proc", f"{path} 1 {path}"]
-    assert pipeline.once() == (0, "", "")
-    assert len(noted(pipeline, "acts")) == 2, "it has returned"
-    assert noted(pipeline) == ["a.in_proc"], "the command ran once"
-    assert pipeline.inboxed() == [name]
-
-
-def test_killed_at_random_instants_no_action_is_lost(pipeline: Pipeline) -> None:
-    chance = random.Random(19980417)
-    names = [f"{number:03}.in" for number in range(60)]
-    an_action(pipeline, "echo ${1##*/} >> $OUT/acts")
-    pipeline.drop(*names)
-    for _ in range(10):
-        copies = [pipeline.start() for _ in range(2)]
-        time.sleep(chance.uniform(0.15, 0.4))
-        for copy in copies:
-            copy.kill()
-            copy.communicate(timeout=PATIENCE)
-
-    def ended() -> bool:
-        assert pipeline.once() == (0, "", "")
-        with pipeline.board() as board:
-            held = any(board.file_rows(one.holder) for one in board.processes())
-        return not held and pipeline.inboxed() == [f"{name}_ok" for name in names]
-
-    pipeline.wait(ended)
-    assert set(noted(pipeline, "acts")) == {f"{name}_ok" for name in names}
-
-
-def test_an_action_that_removes_the_file_is_not_due_again(pipeline: Pipeline) -> None:
-    an_action(pipeline, "rm -f $1; echo $1 >> $OUT/acts; exec sleep 60")
-    pipeline.drop("a.in")
-    with pipeline.running() as process:
-        pipeline.wait(lambda: noted(pipeline, "acts"))
-        assert stop(process).exit == 0
-    assert pipeline.once() == (0, "", "")
-    assert len(noted(pipeline, "acts")) == 1
-    with pipeline.board() as board:
-        assert not any(board.file_rows(one.holder) for one in board.processes())
-
-
-def test_an_action_that_has_no_meaning_now_waits(pipeline: Pipeline) -> None:
-    """The path that it refers to is being written; the other files of the event go on."""
-    an_action(pipeline, "echo ${1##*/} >> $OUT/acts", f"FILE_MAXTARGS1 = 2\n{FILES}{SUCCESS}")
-    other = pipeline.directory / "other.path"
-    other.write_text((pipeline.directory / "night.path").read_text() + "ACT = 'action ^f'\n")
-    text = (pipeline.directory / "proc.resource").read_text()
-    (pipeline.directory / "proc.resource").write_text(text.replace("'action ^f'", "other->ACT"))
-    away = "[ -e $OUT/away ] || mv $OUT/other.path $OUT/away\n"
-    command = pipeline.directory / "bin" / "proc"
-    command.write_text(f"#!/bin/sh\n{SEEN}\n{away}")
-    pipeline.drop("a.in", "b.in")
-    with pytest.raises(LocalError, match=r"2 could not be brought .*FILE_ACTION for .*a\.in_ok"):
-        xpoll(pipeline)
-    assert pipeline.inboxed() == ["a.in_ok", "b.in_ok"]
-    (pipeline.directory / "away").rename(other)
-    assert xpoll(pipeline) == 0
-    assert noted(pipeline, "acts") == ["a.in_ok", "b.in_ok"]
-    assert noted(pipeline) == ["a.in_proc"]
-
-
-def test_an_action_after_a_move_to_another_file_system(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is due though the move was ended in its last step."""
-    target = pipeline.directory / "done"
-    an_action(pipeline, "echo $1 >> $OUT/acts", to_directory(target) + SUCCESS)
-    pipeline.drop("a.in")
-    real = moving._rename
-
-    def rename(source: Path, path: Path) -> None:
-        if target in source.parents:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        if target in path.parents:
-            raise moving._OtherFileSystem
-        real(source, path)
-
-    with monkeypatch.context() as ill:
-        ill.setattr(moving, "_rename", rename)
-        with pytest.raises(LocalError, match="1 could not be brought to an end"):
-            xpoll(pipeline)
-    assert pipeline.inboxed() == []
-    assert xpoll(pipeline) == 0
-    assert os.listdir(target) == ["a.in_proc"]
-    assert noted(pipeline, "acts") == [str(target / "a.in_proc")]
-    assert noted(pipeline) == ["a.in_proc"]

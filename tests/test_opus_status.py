@@ -44,7 +44,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Status:
 
 def test_both_boards(site: BoardSite, told: Status) -> None:
     with site.board() as board:
-        first, second = (join(board, name) for name in ("fetch", "clean"))
+        first, second = (join(board, name, pid=os.getpid()) for name in ("fetch", "clean"))
         board.report(first, "busy", "fs0 fst 000")
         board.wish(first, "halt")
         fill(board, 3)

@@ -139,13 +139,28 @@ class TestFiles:
         assert file.read_text() == "old"
 
     def test_a_new_file_of_the_name_is_not_overwritten(self, board: Blackboard, file: Path) -> None:
+        """Nor do the two wait for each other: the old one gets the time into its name."""
         holder = dead(board)
         claimed = claim_file(board, holder, file)
         file.write_text("new")
         (said,) = board.reap()
+        (old,) = file.parent.glob("raw.fits.2*")
+        assert said == f"file {old}: returned by process fetch ({holder}) on {board.host}, dead"
+        assert (file.read_text(), old.read_text()) == ("new", "old")
+        assert not claimed.exists()
+        assert board.file_rows(holder) == []
+
+    def test_a_directory_that_is_away_for_a_moment(self, board: Blackboard, file: Path) -> None:
+        holder = dead(board)
+        directory = file.parent / "in"
+        directory.mkdir()
+        file = file.rename(directory / file.name)
+        claimed = claim_file(board, holder, file)
+        away = directory.rename(directory.with_name("away"))
+        (said,) = board.reap()
         assert said.startswith(f"file {claimed}: kept as process fetch ({holder})")
-        assert (file.read_text(), claimed.read_text()) == ("new", "old")
-        file.unlink()
+        assert said.endswith(f"{directory}: its directory is not there")
+        away.rename(directory)
         assert len(board.reap()) == 1
         assert file.read_text() == "old"
 

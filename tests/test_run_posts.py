@@ -3,6 +3,7 @@
 import multiprocessing
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from boards import BoardSite, board_site, letters
@@ -15,8 +16,9 @@ from pubruns import Pubtool
 from server import run_posts
 from server.blackboard import Key
 from server.catalogue import catalogue
+from server.database import Database
 from server.publishing.posts import RUNS
-from server.run_posts import RunPosts
+from server.run_posts import DOUBT, RunPosts, Runs
 from server.site import Place, read_site
 from server.store_lock import hold_work
 
@@ -251,6 +253,61 @@ def test_a_call_that_is_killed_after_posting_is_made_up_for(
     pubtool.done("-definerun", "-label", "L")
     assert shown(site) == before
     assert kinds(site) == ["created"] * 2
+
+
+class TestKilledAfterPostingAnew:
+    """The blackboard has the new entry, and nobody knows."""
+
+    @pytest.fixture
+    def killed(self, site: BoardSite, pubtool: Pubtool, monkeypatch: pytest.MonkeyPatch) -> Pubtool:
+        pubtool.done("-definerun", "-label", "L", "-limit", "1")
+        pubtool.done("-add", "-pub_id", "1", "-path_base", "x")
+        note = run_posts._note
+
+        def die(database: Database, runs: Runs, place: str, noted: list[tuple[Any, str]]) -> None:
+            if not noted[0][1].startswith(DOUBT):
+                raise KeyboardInterrupt
+            note(database, runs, place, noted)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run_posts, "_note", die)
+            call = ("-updaterun", "-pub_id", "1", "-set_state", "new")
+            assert pubtool(*call)[0] == INTERRUPTED
+        assert shown(site) == {"pub pub.1.diff.7": "__w_"}
+        return pubtool
+
+    def test_what_was_done_since_is_not_lost(self, site: BoardSite, killed: Pubtool) -> None:
+        with site.board() as board:
+            board.update(Key("pub.1.diff.7", "pub"), {"IN": "c"})
+        killed.done("-definerun", "-label", "none")
+        assert shown(site) == {"pub pub.1.diff.7": "__wc"}
+
+    def test_a_run_that_is_complete_again_is_posted(self, site: BoardSite, killed: Pubtool) -> None:
+        killed.done("-add", "-pub_id", "1", "-path_base", "x")
+        assert shown(site) == {"pub pub.1.diff.7": "__c_"}
+
+
+def test_several_problems_are_one_line(site: BoardSite, pubtool: Pubtool) -> None:
+    (site.directory / "blue.path").write_text("one\ntwo\n")
+    code, _, err = pubtool("-definerun", "-label", "L")
+    assert (code, err.count("\n")) == (0, 1)
+    assert "; " in err.partition("; the next call")[0]
+
+
+def test_nobody_waits_long_for_who_writes_the_blackboard(
+    site: BoardSite, pubtool: Pubtool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if site.environ:
+        pytest.skip("a server lets its clients wait")
+    monkeypatch.setattr("server.database.BUSY", float("inf"))
+    monkeypatch.setattr("server.database.GRACE", 0.0)
+    monkeypatch.setattr(run_posts, "BOARD_PATIENCE", 0.0)
+    with site.board() as other, other._write():
+        code, _, err = pubtool("-definerun", "-label", "L")
+    assert code == 0
+    assert "another process has been writing" in err
+    pubtool.done("-definerun", "-label", "L")
+    assert len(shown(site)) == 2
 
 
 def test_runs_are_posted_page_by_page(

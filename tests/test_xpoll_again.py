@@ -3,13 +3,16 @@ is due until it was run; and an orphan is waited for."""
 
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from subprocess import Popen, TimeoutExpired
 
 import pytest
 from client import PATIENCE
 from xpolls import ENTRIES, FILES, GUARDED, SUCCESS, XPOLL, Pipeline, noted, stop
+
+from server.blackboard import BOARD_FILE
 
 ONE_FAULT = """
 from server.opus.processes import ProcessBoard
@@ -171,3 +174,25 @@ def test_without_log_and_standard_error_it_works_all_the_same(pipeline: Pipeline
         pipeline.wait(lambda: pipeline.inboxed() == ["a.in_ok"])
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
+
+
+def test_what_only_a_copy_of_the_board_says_we_have_is_returned(pipeline: Pipeline) -> None:
+    """The copy was made while it was in work; nobody works on it now."""
+    script = "echo x >> $OUT/seen; while [ ! -e $OUT/go ]; do sleep 0.01; done"
+    pipeline.resource(script, ENTRIES + "XPOLL_STATE.00 = OSF_DONE\n")
+    pipeline.post("o1")
+    file, copy = pipeline.directory / "obs" / BOARD_FILE, pipeline.directory / "copy"
+    with pipeline.running() as process:
+        pipeline.wait(lambda: pipeline.letters() == {"o1": "p_"})
+        with closing(sqlite3.connect(file)) as now, closing(sqlite3.connect(copy)) as then:
+            now.backup(then)
+        (pipeline.directory / "go").touch()
+        pipeline.wait(lambda: pipeline.letters() == {"o1": "cw"})
+        pipeline.wait_for_state("idle")
+        for log in ("-wal", "-shm"):
+            file.with_name(f"{BOARD_FILE}{log}").unlink(missing_ok=True)
+        copy.replace(file)
+        pipeline.wait(lambda: pipeline.letters() == {"o1": "cw"})
+        pipeline.wait_for_state("idle")
+        assert noted(pipeline) == ["x", "x"]
+        assert stop(process).exit == 0

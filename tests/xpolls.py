@@ -58,6 +58,8 @@ XPOLL_ERROR.GC = x
 
 SUCCESS = "XPOLL_STATE.00 = FILE_SUCCESS\n"
 DONE = "XPOLL_STATE.00 = OSF_DONE\n"
+SEEN = "echo ${EVENT_NAME##*/} >> $OUT/seen"
+"""A command that leaves the name of its file in $OUT/seen."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,11 @@ def noted(pipeline: Pipeline, name: str = "seen") -> list[str]:
     """The lines that commands have left in $OUT/NAME."""
     file = pipeline.directory / name
     return file.read_text().splitlines() if file.exists() else []
+
+
+def to_directory(directory: Path) -> str:
+    """FILE_SUCCESS moves there."""
+    return FILES.replace("FILE_SUCCESS = _ok", f"FILE_SUCCESS.DIRECTORY = {directory}")
 
 
 def free_says(file: Path) -> str:

@@ -9,6 +9,7 @@ the next one of its name runs it. So FILE_ACTION runs at least once.
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from server.database import Database, Row
 from server.opus import liveness
-from server.opus.moving import is_hidden_copy
+from server.opus.moving import is_gone, is_hidden_copy
 from server.opus.processes import ProcessBoard
 
 LONGEST_MARK = 1000
@@ -91,12 +92,12 @@ class FileBoard(ProcessBoard):
 
     def take_actions(self, holder: int, name: str) -> list[Path]:
         """Take over, for the process `holder`, the files over whose FILE_ACTION processes of the
-        same name have ended; those that are gone are forgotten."""
-        found = self._due_of(name)
-        if not found:
+        same name have ended; those that are gone are forgotten. Cheap where there are none."""
+        if not self._due_of(name, self._number(holder)):
             return []
         with self._write() as database:
-            return self._taken(database, self._own(database, holder)[0], self._due_of(name))
+            own = self._own(database, holder)[0]
+            return self._taken(database, own, self._due_of(name, own))
 
     def file_rows(self, holder: int) -> list[FileRow]:
         """What the board knows of the files of a process."""
@@ -115,18 +116,25 @@ class FileBoard(ProcessBoard):
                 kept_path(path), self._number(holder), mark_of(claimed),
             )  # fmt: skip
 
-    def _due_of(self, name: str) -> list[Row]:
-        """Mark, file, holder and host of the actions that dead processes of a name have left."""
+    def _due_of(self, name: str, own: int) -> list[Row]:
+        """Mark, file, holder and host of the actions that other processes of a name have left,
+        dead."""
         rows = self._read(
             """SELECT f.mark, f.due, p.holder_id, p.host, p.token FROM opusFile f
             JOIN opusProcess p ON p.holder_id = f.holder_id
-            WHERE p.path_id = ? AND p.name = ? AND f.due = f.claimed
+            WHERE p.path_id = ? AND p.name = ? AND p.holder_id <> ? AND f.due = f.claimed
             ORDER BY f.holder_id, f.claimed""",
-            self._path_id, name,
+            self._path_id, name, own,
         )  # fmt: skip
+        if not rows:
+            return []
         witness = liveness.Witness(self.directory)
         try:
-            return [row for row in rows if witness.dead(row[2], row[4])]
+            return [
+                row
+                for row in rows
+                if witness.dead(row[2], row[4]) and not witness.elsewhere(row[4])
+            ]
         finally:
             witness.close()
 
@@ -135,8 +143,8 @@ class FileBoard(ProcessBoard):
         for mark, due, dead, host, _ in rows:
             path = _path(due)
             there = os.path.lexists(path)
-            # On another host the directory may be one that is not there.
-            if there or host == self.host:
+            # On another host the directory may be another one.
+            if there or (host == self.host and is_gone(path)):
                 _remove(database, dead, mark)
             if there:
                 _put(database, holder, FileRow(mark, path, path, None, path))
@@ -157,8 +165,8 @@ class FileBoard(ProcessBoard):
         if file and os.path.lexists(file):
             _begin_action(database, holder, row.mark, file)
             return file
-        # On another host the directory may be one that is not there.
-        if done or here:
+        # On another host the directory may be another one.
+        if done or (here and (row.due is None or is_gone(row.due))):
             _remove(database, holder, row.mark)
         return None
 
@@ -188,12 +196,16 @@ class FileBoard(ProcessBoard):
 
 
 def _is_copy(file: Path, *copies: Path) -> bool:
-    """Whether one of these was copied from a file: they have its length and its time."""
+    """Whether one of these was copied from a file: they have its length and its time, or are
+    symbolic links that say the same."""
     with suppress(FileNotFoundError):
         seen = os.lstat(file)
         for copy in copies:
             with suppress(FileNotFoundError):
                 other = os.lstat(copy)
+                if stat.S_ISLNK(seen.st_mode) or stat.S_ISLNK(other.st_mode):
+                    both = stat.S_IFMT(seen.st_mode) == stat.S_IFMT(other.st_mode)
+                    return both and os.readlink(file) == os.readlink(copy)
                 return (seen.st_size, seen.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
     return False
 

@@ -9,7 +9,7 @@ import errno
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
@@ -93,7 +93,8 @@ class Watch:
 
     `every`: seconds after which directories are read again though there is work. `passed`: files
     that were left as they were, and when (monotonic); they are not looked at for `rest` seconds.
-    `refused`: files that cannot be had, each with the reason, and when it was tried.
+    `refused`: files that cannot be had, each with the reason, and when it was tried. `ended`: says
+    whether the process is to end, so that no more is to be claimed.
     """
 
     every: float
@@ -104,6 +105,7 @@ class Watch:
     unreadable: dict[Path, str] = field(default_factory=dict)
     taken: list[Path] = field(default_factory=list)
     refused: dict[Path, tuple[str, float]] = field(default_factory=dict)
+    ended: Callable[[], object] = lambda: False
 
     def look(self, searches: Sequence[Wanted], now: float) -> None:
         """Read the directories, if nothing is left of the last look or it is too old.
@@ -184,7 +186,7 @@ def claim_files(
     for wanted, names in watch.waiting():
         claimed: list[ClaimedFile] = []
         room = environment_room()
-        while names and len(claimed) < wanted.maxtargs:
+        while names and len(claimed) < wanted.maxtargs and not watch.ended():
             path = wanted.directory / names[0]
             file = ClaimedFile(path, path.with_name(path.name + processing))
             needed = variable_size("EVENT_NAME000000", str(file.claimed))

@@ -3,9 +3,10 @@
 The file is `.blackboard.lock` below OPUS_OBSERVATIONS_DIR, the byte that of its number. The
 system lets go of it however the process ends; the lock belongs to the opened file (OFD locks),
 which the command of an event inherits (`alive_descriptor`), and NFS knows it. The file holds a
-random word: who sees another one there sees another file (not the shared one, or a new one),
-whose locks say nothing. Then, and only on the host of the process, what is known of it beside that
-decides: its number in the system and when it began, and the locks that the system still lists.
+random word: who sees another one there, or the same in a file of another number (a copy), sees
+another file, in which a free byte says nothing. Then, and only on the host of the process, what is
+known of it beside that decides: its number in the system and when it began, and the locks that the
+system still lists. Whom its own system knows as alive is never dead.
 """
 
 import errno
@@ -18,6 +19,7 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 
 from mirror.disk import told
 from mirror.errors import LocalError
@@ -44,7 +46,8 @@ class Life(Enum):
 
 class Birth(NamedTuple):
     """What tells a process from any other: its host and that one's machine, how often that had
-    been started, the name space of its number, the number, when it began; and its lock file."""
+    been started, the name space of its number, the number, when it began; its lock file, and the
+    directory of that (quoted)."""
 
     host: str
     machine: str
@@ -53,6 +56,7 @@ class Birth(NamedTuple):
     pid: str
     started: str
     file: str
+    directory: str = ""
 
     def same_system(self, other: "Birth") -> bool:
         """Whether what the system here says of the process means something."""
@@ -62,9 +66,17 @@ class Birth(NamedTuple):
         """Whether the process is no more; on its own system."""
         return _started(self.pid) != self.started
 
+    def lives(self) -> bool:
+        """Whether the system knows it as alive; on its own system."""
+        return self.started != "" and not self.ended()
 
-FORCED = "dead"
-"""A token: somebody knows that the process is dead."""
+
+_FORCED = f"dead{_BAR}"
+
+
+def forced(token: str) -> str:
+    """The token of a process of which somebody knows that it is dead."""
+    return _FORCED + token.removeprefix(_FORCED)
 
 
 def open_lock_file(directory: Path) -> int:
@@ -89,9 +101,18 @@ def word_of(file: int) -> str:
     return word.decode("ascii", "replace")
 
 
-def token_of(file: int, host: str, pid: int) -> str:
-    """What the board keeps of a process, for whoever is to judge whether it lives."""
-    return _BAR.join((word_of(file), *_birth(host, pid, file)))
+def token_of(directory: Path, file: int, host: str, pid: int) -> str:
+    """What the board keeps of a process, for whoever is to judge whether it lives: `file` is the
+    lock file of the board in `directory`."""
+    birth = _birth(host, pid)._replace(file=_number_of(file), directory=_quoted(directory))
+    return _BAR.join((word_of(file), *birth))
+
+
+def is_replaced(directory: Path, file: int) -> bool:
+    """Whether the lock file in `directory` is there and another one than the opened `file`."""
+    with suppress(OSError):
+        return not os.path.samestat(os.stat(directory / LOCK_FILE), os.fstat(file))
+    return False
 
 
 def hold(file: int, holder: int) -> bool:
@@ -119,11 +140,14 @@ class Witness:
     def __init__(self, directory: Path) -> None:
         self._file: int | None = None
         self._word = ""
+        self._number = ""
+        self._directory = _quoted(directory)
         self._here = _birth(socket.gethostname(), os.getpid())
         with told(directory / LOCK_FILE), suppress(FileNotFoundError):
             # Whoever only looks need not be allowed to write.
             self._file = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
             self._word = os.pread(self._file, _WORD, 0).decode("ascii", "replace")
+            self._number = _number_of(self._file)
 
     def dead(self, holder: int, token: str) -> bool:
         """Whether the process `holder`, of which the board has `token`, is dead for certain."""
@@ -131,18 +155,32 @@ class Witness:
 
     def judge(self, holder: int, token: str) -> Life:
         """What is known of the process `holder`, of which the board has `token`."""
-        if token == FORCED:
+        if token.startswith(_FORCED):
             return Life.DEAD
-        word, _, rest = token.partition(_BAR)
-        parts = rest.split(_BAR)
-        birth = Birth(*parts) if len(parts) == len(Birth._fields) else None
-        if self._file is None or word != self._word:
-            return _judged_here(birth, holder, self._here) if birth else Life.UNKNOWN
-        if not self._is_held(holder):
-            return Life.DEAD
-        if birth and birth.same_system(self._here) and birth.ended():
-            return Life.COMMAND
-        return Life.LIVES
+        word, birth = _parsed(token)
+        here = birth is not None and birth.same_system(self._here)
+        if self._file is not None and word == self._word and self._is_held(holder):
+            return Life.COMMAND if here and birth and birth.ended() else Life.LIVES
+        if self._is_file_of(word, birth):
+            # A server may lose locks.
+            return Life.LIVES if here and birth and birth.lives() else Life.DEAD
+        return _judged_here(birth, holder, self._here) if birth else Life.UNKNOWN
+
+    def elsewhere(self, token: str) -> Path | None:
+        """The directory of the board on which a process has joined, if that is another one than
+        this: a copy of the whole directory knows of files that are not its own."""
+        word, birth = _parsed(token.removeprefix(_FORCED))
+        if birth is None or birth.directory in ("", self._directory):
+            return None
+        # Hosts may have different names for a shared directory, and a directory may be moved.
+        if self._is_file_of(word, birth):
+            return None
+        return Path(os.fsdecode(unquote_to_bytes(birth.directory)))
+
+    def _is_file_of(self, word: str, birth: Birth | None) -> bool:
+        """Whether the lock file here is the one that the process knew, and no copy of it."""
+        same = birth is None or birth.file == self._number
+        return self._file is not None and word == self._word and same
 
     def _is_held(self, holder: int) -> bool:
         assert self._file is not None
@@ -180,13 +218,27 @@ def _judged_here(birth: Birth, holder: int, here: Birth) -> Life:
     return Life.COMMAND if held else Life.DEAD
 
 
-def _birth(host: str, pid: int, file: int | None = None) -> Birth:
-    inode = "" if file is None else str(os.fstat(file).st_ino)
+def _parsed(token: str) -> tuple[str, Birth | None]:
+    """The word of a token, and what else it says."""
+    word, *parts = token.split(_BAR)
+    whole = len(parts) in (len(Birth._fields) - 1, len(Birth._fields))
+    return word, Birth(*parts) if whole else None
+
+
+def _number_of(file: int) -> str:
+    return str(os.fstat(file).st_ino)
+
+
+def _quoted(directory: Path) -> str:
+    return quote(os.fsencode(os.path.realpath(directory)))
+
+
+def _birth(host: str, pid: int) -> Birth:
     space = ""
     with suppress(OSError):
         space = os.readlink("/proc/self/ns/pid")
     machine, boot = _line("/etc/machine-id"), _line("/proc/sys/kernel/random/boot_id")
-    return Birth(host, machine, boot, space, str(pid), _started(str(pid)), inode)
+    return Birth(host, machine, boot, space, str(pid), _started(str(pid)), "")
 
 
 def _started(pid: str) -> str:

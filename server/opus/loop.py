@@ -53,8 +53,9 @@ class Process:
 
     `wish`: what was asked of it at the last look; `trouble`: what keeps it from looking for
     events, `why` with figures; `shown`: what the board says it works on; `unsure`: the board may
-    hold claims of ours that we do not know of; `low`: RESUME_BLOCKS are waited for; `begun`: the
-    command of the event in work was started; `given`: the environment of that command.
+    hold claims of ours that we do not know of; `connections`: to the board, the first left out;
+    `low`: RESUME_BLOCKS are waited for; `begun`: the command of the event in work was started;
+    `given`: the environment of that command.
     """
 
     resource: ResourceFile
@@ -75,6 +76,7 @@ class Process:
     why: str = ""
     shown: str | None = None
     unsure: bool = False
+    connections: int = 0
     low: bool = False
     begun: bool = False
     given: Mapping[str, str] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Process:
             self.resource, self.paths, self.board, self.holder, self.log.say, self.clock(),
             once=self.once,
         )  # fmt: skip
+        self.sources.watch.ended = lambda: self.signals.reason
 
     def run(self) -> int:
         """Work until the process is to end; returns the exit status.
@@ -151,6 +154,9 @@ class Process:
 
     def _looked(self) -> End | None:
         self.wish = self.board.wishes(self.holder)
+        if self.connections != self.board.reconnected:
+            # It may be another file, which says something else of us.
+            self.connections, self.unsure, self.state = self.board.reconnected, True, ""
         if self.unsure:
             # It may have claimed something for us, and the answer was lost.
             self.settlement.release()
@@ -159,7 +165,7 @@ class Process:
             return End("halted")
         # What is in work is finished first; it may be what the disk waits for.
         self.given = {}
-        self.settlement.retry(self.clock().monotonic)
+        more = self.settlement.retry(self.clock().monotonic)
         if self.wish == "suspend":
             self._rest("suspended")
             return None
@@ -175,6 +181,8 @@ class Process:
         if event is not None:
             return self._worked_on(event)
         self._in_trouble("", "")
+        if more:
+            return None
         if self.once:
             self.settlement.finish()
             return End("halted")

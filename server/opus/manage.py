@@ -176,10 +176,10 @@ def copies(words: Sequence[str]) -> dict[str, int]:
         if not (word.isascii() and word.isdecimal()):
             wanted[word] = wanted.get(word, 0) + 1
             last = word
-        elif last is None or not 1 <= int(word[:9]) <= MOST:
+        elif last is None or not 1 <= (count := int(word.lstrip("0")[:9] or 0)) <= MOST:
             problems.append(f"PROC N expected, N copies from 1 to {MOST}, not {word}")
         else:
-            wanted[last] += int(word) - 1
+            wanted[last] += count - 1
             last = None
     if problems:
         raise ConfigError(problems)

@@ -28,12 +28,13 @@ def matching(
 ) -> list[Row]:
     """At most `limit` entries that match and may be claimed, the oldest first; none of the keys of
     `skip`, and none of a number up to `after`."""
+    passed = frozenset(skip)
     found = [
         _of_pattern(database, path_id, match, processing, pattern, after, limit)
         for pattern in _patterns(database, path_id, match)
         if fits(pattern, match.columns)
     ]
-    wanted = (row for row in merge(*found) if Key(*row[1:4]) not in skip)
+    wanted = (row for row in merge(*found) if Key(*row[1:4]) not in passed)
     return list(islice(wanted, limit))
 
 

@@ -11,20 +11,23 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from mirror.disk import flush, told
+from mirror.disk import flush, free_bytes, told
+from mirror.errors import LocalError
 from server.opus.events import ClaimedFile
 
 _NOREPLACE = 1
 _AT_FDCWD = -100
 _NO_SUCH_CALL = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 _HIDDEN = re.compile(r"\.[0-9a-f]{16}\.moving")
+_LONGEST_NAME = 255  # bytes, on the file systems of Linux
 
 
 class Diary(Protocol):
@@ -48,9 +51,9 @@ def return_file(file: ClaimedFile) -> Path:
     """Give a claimed file its name back, as if nothing had been; returns its path.
 
     Where a new file has that name meanwhile, the old one gets the time into its own. One that is
-    gone stays so. Raises LocalError.
+    gone stays so. Raises LocalError, also where its directory is not there.
     """
-    if not os.path.lexists(file.claimed):
+    if is_gone(file.claimed):
         return file.original
     return _rename_free(file.claimed, file.original, "")
 
@@ -69,8 +72,9 @@ def move_file(file: ClaimedFile, directory: Path, diary: Diary) -> Path:
     """Move a file in work into a directory, made if missing, with its processing suffix.
 
     To another file system it is copied and flushed under a hidden name; then what was claimed is
-    removed, and the copy gets its name. Returns its path. Raises LocalError; after
-    `diary.copied` it is `finish_move` that is to be called again.
+    removed, and the copy gets its name. Returns its path. Raises LocalError, before anything is
+    written if there is no room or no name for it; after `diary.copied` it is `finish_move` that is
+    to be called again.
     """
     suffix = file.claimed.name.removeprefix(file.original.name)
     target = directory / file.original.name
@@ -82,7 +86,9 @@ def move_file(file: ClaimedFile, directory: Path, diary: Diary) -> Path:
         pass
     # Short, because a name with something added may be longer than the file system takes.
     hidden = directory / f".{secrets.token_hex(8)}.moving"
-    final = next(path for path in _names(target, suffix) if not os.path.lexists(path))
+    with told(directory):
+        final = next(path for path in _names(target, suffix) if _is_free(path))
+    _check_room(file.claimed, directory)
     diary.copying(hidden)
     copy_durably(file.claimed, hidden)
     diary.copied(final, hidden)
@@ -109,14 +115,40 @@ def is_hidden_copy(path: Path) -> bool:
     return bool(_HIDDEN.fullmatch(path.name))
 
 
+def is_gone(path: Path) -> bool:
+    """Whether a file is not there for certain: its directory is, and does not have it."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return os.path.isdir(path.parent)
+    except OSError:
+        pass
+    return False
+
+
+def flush_directories(paths: Iterable[Path]) -> None:
+    """Make directories durable; one that may be written but not read cannot be flushed, and is
+    passed over. Raises LocalError."""
+    for path in paths:
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except PermissionError:
+            continue
+        except OSError:
+            pass  # flush says why
+        flush([path])
+
+
 def copy_durably(source: Path, target: Path) -> None:
-    """Copy a file with its times and mode, and flush it; what stood at `target` is replaced, and
-    on failure nothing is left there. Raises LocalError."""
+    """Copy a file with its times and mode, and flush it; a symbolic link is copied as a link. What
+    stood at `target` is replaced, and on failure nothing is left there. Raises LocalError."""
     try:
         with told(target):
-            shutil.copyfile(source, target)
-            shutil.copystat(source, target)
-        flush([target, target.parent])
+            shutil.copyfile(source, target, follow_symlinks=False)
+            shutil.copystat(source, target, follow_symlinks=False)
+        if not target.is_symlink():
+            flush([target])
+        flush_directories([target.parent])
     except BaseException:
         with suppress(OSError):
             target.unlink()
@@ -174,12 +206,37 @@ def _is_same_name(one: Path, other: Path) -> bool:
     return one.parent == other.parent or os.path.samefile(one.parent, other.parent)
 
 
+def _is_free(path: Path) -> bool:
+    """Whether there is nothing of this name. Raises OSError for a name that none can have there."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _check_room(file: Path, directory: Path) -> None:
+    """A copy that will not fit would fill the disk for others, again at every try."""
+    with told(file):
+        seen = os.lstat(file)
+    free = free_bytes(directory)
+    if stat.S_ISREG(seen.st_mode) and seen.st_size > free:
+        raise LocalError(
+            f"{directory}: {os.strerror(errno.ENOSPC)}: {free} bytes are free, {file} has"
+            f" {seen.st_size}"
+        )
+
+
 def _names(target: Path, suffix: str) -> Iterator[Path]:
-    """The names that a file may get: its own, then with the time, always a later one."""
+    """The names that a file may get: its own, then with the time, always a later one; of a name
+    that would be too long with that the end is left out."""
     yield target.with_name(target.name + suffix)
     while True:
-        time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-        yield target.with_name(f"{target.name}.{time}{suffix}")
+        time = datetime.now(UTC).strftime(".%Y%m%dT%H%M%S.%f") + suffix
+        stem = target.name
+        while stem and len(os.fsencode(stem + time)) > _LONGEST_NAME:
+            stem = stem[:-1]
+        yield target.with_name(stem + time)
 
 
 def _rename(source: Path, target: Path) -> None:

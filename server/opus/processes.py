@@ -8,12 +8,12 @@ itself, under a new number; whoever joined goes on calling it by the first one.
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.errors import ConfigError
+from mirror.errors import ConfigError, LocalError
 from server.catalogue import utc_now
 from server.database import Database, Row, Unavailable, connect
 from server.opus import liveness
@@ -55,7 +55,8 @@ class _Joined:
 class ProcessBoard:
     """The board of one path, as far as it is about processes. One thread at a time.
 
-    `ended`: whether this process is to end, asked while others write.
+    `ended`: whether this process is to end, asked while others write. `reconnected`: how often
+    there was a new connection, perhaps to another board: what was in hand is to be looked at anew.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class ProcessBoard:
         self._database: Database | None = None
         self._path_id = 0
         self._used = 0.0
+        # -1: that connection which is the first is none anew.
+        self.reconnected = -1
         try:
             self._connected()
         except BaseException:
@@ -173,6 +176,7 @@ class ProcessBoard:
         self._used = time.monotonic()
         if self._database is None:
             self._database = self._connect()
+            self.reconnected += 1
         return self._database
 
     def _connect(self) -> Database:
@@ -230,6 +234,7 @@ class ProcessBoard:
 
     def _process(self, holder: int) -> Row:
         """The row of a process."""
+        self._follow_lock_file()
         with self._connection() as database:
             row = self._row_of(database, holder)
             joined = self._joined.get(holder)
@@ -260,7 +265,7 @@ class ProcessBoard:
     def _enter(self, database: Database, joined: _Joined) -> None:
         """Make the row of a process, and hold its byte."""
         file, now = self._own_lock_file(), utc_now()
-        joined.token = liveness.token_of(file, joined.host, joined.pid)
+        joined.token = liveness.token_of(self.directory, file, joined.host, joined.pid)
         others = {
             number
             for first, one in self._joined.items()
@@ -283,6 +288,51 @@ class ProcessBoard:
                 return
             # A process of a board that is no more has this number still.
             database.change("DELETE FROM opusProcess WHERE holder_id = ?", number)
+
+    def _follow_lock_file(self) -> None:
+        """Where a copy has replaced the lock file, live in that too: hosts that cannot ask the
+        system here know no other."""
+        file = self._lock_file
+        if file is None or not self._joined or not liveness.is_replaced(self.directory, file):
+            return
+        new = -1
+        try:
+            new = liveness.open_lock_file(self.directory)
+            tokens = self._tokens_of(new)
+        except LocalError:
+            # This system knows it as alive still.
+            tokens = {}
+        try:
+            if tokens:
+                self._tell_tokens(tokens)
+                # The locks of the lost file go with this, and not before.
+                os.dup2(new, file, inheritable=False)
+        finally:
+            if new >= 0:
+                os.close(new)
+
+    def _tokens_of(self, file: int) -> dict[int, str]:
+        """Take the bytes of all who joined here; the new token of each, by what it is called here.
+        Nothing where another process has one of them, of a board that is no more."""
+        if not all(liveness.hold(file, one.number) for one in self._joined.values()):
+            return {}
+        return {
+            first: liveness.token_of(self.directory, file, one.host, one.pid)
+            for first, one in self._joined.items()
+        }
+
+    def _tell_tokens(self, tokens: Mapping[int, str]) -> None:
+        changes = [
+            (tokens[first], self._path_id, one.number, one.token)
+            for first, one in self._joined.items()
+        ]
+        with self._write() as database:
+            database.change_many(
+                "UPDATE opusProcess SET token = ?"
+                " WHERE path_id = ? AND holder_id = ? AND token = ?", changes
+            )  # fmt: skip
+        for first, token in tokens.items():
+            self._joined[first].token = token
 
     def _own_lock_file(self) -> int:
         if self._lock_file is None:

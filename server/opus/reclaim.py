@@ -3,17 +3,20 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from mirror.disk import flush, told
+from mirror.disk import told
 from mirror.errors import LocalError
 from server.catalogue import utc_now
 from server.database import Database, Row
 from server.opus import board_records as records
 from server.opus import liveness
 from server.opus.board_records import Entry, Key
+from server.opus.events import ClaimedFile
 from server.opus.file_claims import FileBoard, FileRow
 from server.opus.liveness import Life
+from server.opus.moving import flush_directories, is_gone, return_file
 from server.store_lock import ConflictError
 
 REAPER = "reap"
@@ -29,9 +32,10 @@ _Change = tuple[str | None, str | None, str | None]
 
 
 def put_back(original: Path, claimed: Path) -> bool:
-    """Give a claimed file its name back, durably; False if it is not there under the claimed one.
+    """Give a claimed file its name back, durably; False if it is gone for certain.
 
-    Raises FileExistsError where another file has the name by now: nothing is ever overwritten.
+    Raises FileExistsError where another file has the name by now: nothing is ever overwritten;
+    LocalError also where the directory is not there.
     """
     with _told(claimed):
         try:
@@ -39,6 +43,8 @@ def put_back(original: Path, claimed: Path) -> bool:
         except FileNotFoundError:
             if os.path.lexists(claimed):
                 raise
+            if not is_gone(claimed):
+                raise LocalError(f"{claimed.parent}: its directory is not there") from None
             return False
         except FileExistsError:
             # Killed between the two steps below, it has both names.
@@ -52,7 +58,7 @@ def put_back(original: Path, claimed: Path) -> bool:
             os.rename(claimed, original)
         else:
             os.unlink(claimed)
-    flush([original.parent])
+    flush_directories([original.parent])
     return True
 
 
@@ -97,14 +103,17 @@ class Reclaim(FileBoard):
         if force is not None:
             self._bury(force)
         said: list[str] = []
-        for holder, name, host, life, _ in self._judged():
+        for holder, name, host, life, _, elsewhere in self._judged():
             if life is not Life.DEAD:
                 continue
             who = f"process {name} ({holder}) on {host}"
             for entry in self.held(holder)[0]:
                 said += self._return_entry(holder, who, entry.key)
             for file in self.file_rows(holder):
-                said += self._return_file(holder, who, file, here=host == self.host)
+                if elsewhere:
+                    said += self._keep_file(holder, who, file, elsewhere, here=host == self.host)
+                else:
+                    said += self._return_file(holder, who, file, here=host == self.host)
             with self._write() as database:
                 database.change(
                     """UPDATE opusProcess SET state = 'absent', working_on = NULL, since = ?
@@ -116,7 +125,7 @@ class Reclaim(FileBoard):
     def unreturned(self) -> list[str]:
         """What `reap` leaves with processes that are dead, or may be, and why: a line a process."""
         said = []
-        for holder, name, host, life, holds in self._judged():
+        for holder, name, host, life, holds, _ in self._judged():
             if life is Life.COMMAND:
                 said.append(
                     f"process {name} ({holder}) on {host} is dead, its command still runs; its"
@@ -130,9 +139,9 @@ class Reclaim(FileBoard):
                 )
         return said
 
-    def _judged(self) -> list[tuple[int, str, str, Life, bool]]:
+    def _judged(self) -> list[tuple[int, str, str, Life, bool, Path | None]]:
         """Number, name, host and life of all who do not say that they have ended, or that hold
-        something; and whether they do."""
+        something; whether they do; and the directory of another board on which they joined."""
         rows = self._read(
             """SELECT holder_id, name, host, token, holds FROM (
                 SELECT holder_id, name, host, token, path_id, gone, state,
@@ -146,7 +155,7 @@ class Reclaim(FileBoard):
         witness = liveness.Witness(self.directory)
         try:
             return [
-                (row[0], row[1], row[2], witness.judge(row[0], row[3]), bool(row[4]))
+                (*row[:3], witness.judge(row[0], row[3]), bool(row[4]), witness.elsewhere(row[3]))
                 for row in rows
             ]
         finally:
@@ -166,8 +175,9 @@ class Reclaim(FileBoard):
                 what = "lives; halt it" if life is Life.LIVES else "is dead, its command runs"
                 raise ConflictError(f"{who} {what}; nothing was returned")
             database.change(
-                "UPDATE opusProcess SET token = ? WHERE holder_id = ?", liveness.FORCED, row[0]
-            )
+                "UPDATE opusProcess SET token = ? WHERE holder_id = ?",
+                liveness.forced(row[11]), row[0],
+            )  # fmt: skip
 
     def _claims_on(
         self, database: Database, row: Row, stages: Iterable[str]
@@ -227,12 +237,7 @@ class Reclaim(FileBoard):
             try:
                 with told(file.claimed):
                     self._remove_spare(database, file)
-                done = put_back(file.original, file.claimed)
-            except FileExistsError:
-                return [
-                    f"file {file.claimed}: kept as {who}, dead, left it: there is a new"
-                    f" {file.original}; reap again when that is done, or rename one of them"
-                ]
+                file, done = _put_back(file)
             except LocalError as error:
                 # Nobody else's items have to wait for it.
                 return [f"file {file.claimed}: kept as {who}, dead, left it: {error}"]
@@ -240,6 +245,20 @@ class Reclaim(FileBoard):
         if due:
             return [f"file {due}: left by {who}, dead: its FILE_ACTION is due"]
         return [f"file {file.original}: returned by {who}, dead"] if done else []
+
+    def _keep_file(
+        self, holder: int, who: str, file: FileRow, elsewhere: Path, *, here: bool
+    ) -> list[str]:
+        """Leave a file to the board of which this one is a copy; forget it once it is gone."""
+        if file.is_settled:
+            return []
+        if not (here and is_gone(file.claimed)):
+            return [
+                f"file {file.claimed}: kept as {who}, dead, left it: it was claimed on a board in"
+                f" {elsewhere}; reap that one, or rename it"
+            ]
+        self.forget_file(holder, file.claimed)
+        return []
 
     # What changes an entry
 
@@ -276,6 +295,21 @@ class Reclaim(FileBoard):
                 letter_before, letter_after, what) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             [(self._path_id, now, self.host, process, *key, *change, what) for change in changes],
         )
+
+
+def _put_back(file: FileRow) -> tuple[FileRow, bool]:
+    """Put back what a dead process has claimed; where a new file has its name, with the time in its
+    own, so that neither waits for the other. Returns it as it is called then, and whether it was
+    there. Raises LocalError."""
+    try:
+        done = put_back(file.original, file.claimed)
+    except FileExistsError:
+        path = return_file(ClaimedFile(file.original, file.claimed))
+        flush_directories([path.parent])
+        return replace(file, original=path), True
+    if not done and file.due and not os.path.lexists(file.due) and not is_gone(file.due):
+        raise LocalError(f"{file.due.parent}: its directory is not there")
+    return file, done
 
 
 @contextmanager
