@@ -189,7 +189,7 @@ class TestPathFiles:
         ("value", "expected"),
         [
             ("OPUS_DEFINITIONS_DIR:blue_pipeline.stage", "{0}/b/blue_pipeline.stage"),
-            ("OPUS_WORK:nrtscw/obs/", "/work/nrtscw/obs/"),
+            ("OPUS_WORK:nrtscw/obs/", "/data/nrtscw/obs/"),
         ],
     )
     def test_prefix(self, tmp_path: Path, value: str, expected: str) -> None:
@@ -197,7 +197,7 @@ class TestPathFiles:
         search path): the directory joined with rest."""
         write(tmp_path / "b", "blue_pipeline.stage", "")
         (tmp_path / "a").mkdir()
-        environ = {"OPUS_DEFINITIONS_DIR": f"{tmp_path}/a:{tmp_path}/b", "OPUS_WORK": "/work"}
+        environ = {"OPUS_DEFINITIONS_DIR": f"{tmp_path}/a:{tmp_path}/b", "OPUS_WORK": "/data"}
         assert blue(tmp_path, f"K = {value}\n", environ).value("K") == expected.format(tmp_path)
 
     def test_sub(self, tmp_path: Path) -> None:
