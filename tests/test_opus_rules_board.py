@@ -122,7 +122,7 @@ def test_what_the_managers_show(site: BoardSite, command: Command) -> None:
     state, host, pid, time, path."""
     with site.board() as board:
         fill(board, 1)
-        board.report(join(board, "fetch"), "iowait", None)
+        board.report(join(board, "fetch", pid=os.getpid()), "iowait", None)
         text = re.sub(" {2,}", "  ", command(status.main, "-p", "blue"))
     assert re.search(r"^path blue: ", text, re.M)
     shown = f"fetch  PRO  iowait  {TIME}  {re.escape(socket.gethostname())}  {os.getpid()}  "
