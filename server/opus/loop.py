@@ -175,11 +175,10 @@ class Process:
             self._rest("iowait", self.trouble)
             return None
         # What has no meaning now is seen before anything is claimed.
-        self._words("COMMAND")
-        self._environment(Event(Kind.TIME))
+        words, environ = self._words("COMMAND"), self._environment()
         event = self.sources.next_event(self.clock())
         if event is not None:
-            return self._worked_on(event)
+            return self._worked_on(event, words, environ)
         self._in_trouble("", "")
         if more:
             return None
@@ -236,11 +235,11 @@ class Process:
 
     # One event
 
-    def _worked_on(self, event: Event) -> End | None:
+    def _worked_on(self, event: Event, words: list[str], environ: Mapping[str, str]) -> End | None:
         """Handle an event. What keeps it from being begun now leaves everything as it was before;
         what else is raised makes the process absent with its items held, and with `once` all."""
         try:
-            return self._handled(event)
+            return self._handled(event, words, environ)
         except MirrorError as error:
             waits = isinstance(error, ConfigError | NotNowError | Unavailable)
             if waits and not (self.begun or self.once):
@@ -251,12 +250,11 @@ class Process:
                 self.settlement.abandon(event)
             raise
 
-    def _handled(self, event: Event) -> End | None:
+    def _handled(self, event: Event, words: list[str], environ: Mapping[str, str]) -> End | None:
         """Run the command, and apply what its exit status means."""
         self.begun = False
         self._be("busy", one_line(str(event)))
-        self.given = self._environment(event)
-        words = self._words("COMMAND")
+        self.given = {**environ, **event_variables(event)}
         with self._state_file() as states:
             status = self._run(words, self.given, self.password, states)
             self.begun = True
@@ -298,13 +296,13 @@ class Process:
             return [Verdict({})]
         return [self.rules.verdict(status)] * max(items, 1)
 
-    def _environment(self, event: Event) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
+        """The environment of a command, but for what its event puts there."""
         environ = without_event(self.environ)
         environ.pop(PASSWORD_FD, None)
         environ.update(environment_of(self.resource, self.paths, self.environ))
         environ["PATH_FILE_NAME"] = str(self.paths.path)
         environ["PROCESS_NAME"] = self.resource.name
-        environ.update(event_variables(event))
         return environ
 
     def _words(self, keyword: str) -> list[str]:
@@ -333,7 +331,7 @@ class Process:
             # The event is over, perhaps that of an earlier process.
             event = Event(Kind.FILE, (ClaimedFile(file, file),))
             self._be("busy", one_line(str(event)))
-            given = self._environment(event)
+            given = {**self._environment(), **event_variables(event)}
         words = substituted(self._words(FILE_ACTION), str(file))
         status = self._run(words, given)
         if status == NOT_STARTED:
