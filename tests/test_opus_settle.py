@@ -86,7 +86,7 @@ def test_an_outcome_is_applied_once_it_can_be(pipeline: Pipeline) -> None:
         pipeline.wait(lambda: noted(pipeline))
         pipeline.wait(lambda: "is tried again at every poll" in pipeline.said())
         pipeline.drop("b.in")
-        pipeline.wait(lambda: len(noted(pipeline)) == 2)
+        pipeline.wait(lambda: pipeline.said().count("is tried again at every poll") == 2)
         target.unlink()
         pipeline.wait(lambda: target.is_dir() and len(os.listdir(target)) == 2)
         pipeline.wait(lambda: pipeline.log().count("the outcome of its event is applied now") == 2)
